@@ -1,0 +1,18 @@
+//! Portcullis: a host daemon that holds every network connection of an AI agent.
+//!
+//! The module tree and the arrows that it may have are in ARCHITECTURE.md;
+//! `cargo xtask tidy` checks them.
+
+pub mod app;
+pub mod audit;
+pub mod capture;
+pub mod config;
+pub mod control;
+pub mod identity;
+pub mod masking;
+pub mod policy;
+pub mod protocol;
+pub mod proxy;
+pub mod sys;
+pub mod types;
+pub mod vault;

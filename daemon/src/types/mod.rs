@@ -1,0 +1,13 @@
+//! Words that every module shares: identifiers, addresses, secrets, principals.
+//!
+//! Each is a newtype so that two of them can't be swapped. Imports nothing of ours.
+
+mod addr;
+mod ids;
+mod principal;
+mod secret;
+
+pub use addr::{OrigDst, PeerAddr};
+pub use ids::{CgroupId, ConnectionId, RequestId, SessionId};
+pub use principal::{Principal, RoleName, ServiceName};
+pub use secret::Secret;

@@ -1,0 +1,1 @@
+//! Shared guards for tests and xtask.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use crate::policy::{Decision, Effect};
+use crate::policy::{Decision, Denial, Effect};
 use crate::types::Secret;
 
 /// The four byte queues of a connection.
@@ -55,14 +55,47 @@ pub enum Step {
     NeedCredential,
     /// Logged in at the upstream.
     Established(CancelKeys),
-    /// Judge it, record it, then [`Answer::Verdict`]. Its number counts from 1.
-    Judge(u64, Arc<Operation>),
+    /// Judge it, record it, then [`Answer::Verdict`].
+    Judge(Question),
     /// A judged operation has ended.
     Finished(Outcome),
     /// The agent asks to cancel what runs under this key on another connection.
     Cancel(CancelKey),
     /// Flush what is queued and close both sides.
     Close(CloseReason),
+}
+
+/// One operation that waits for its verdict.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// Counts from 1 in each connection.
+    pub number: u64,
+    /// Where in its life the operation is.
+    pub stage: Stage,
+    /// What it does.
+    pub operation: Arc<Operation>,
+}
+
+/// Where in its life an operation is when it is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Runs at once.
+    Query,
+    /// Is prepared; runs only after an [`Stage::Execute`] of its own.
+    Prepare,
+    /// A prepared one runs.
+    Execute,
+}
+
+impl Stage {
+    /// The word in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Query => "query",
+            Self::Prepare => "prepare",
+            Self::Execute => "execute",
+        }
+    }
 }
 
 /// Answers to steps.
@@ -93,7 +126,7 @@ pub enum Verdict {
 #[derive(Debug, Clone)]
 pub enum Refusal {
     /// The policy admits no connection of this principal to this service.
-    NotAdmitted,
+    NotAdmitted(Denial),
     /// The upstream does not answer.
     Unreachable,
     /// The upstream answered with something else than its protocol, or its certificate
@@ -121,7 +154,7 @@ pub struct Opening {
 pub struct Outcome {
     /// The operation's number, as in [`Step::Judge`].
     pub number: u64,
-    /// Rows sent to the agent.
+    /// Rows sent to the agent, or changed where none were sent.
     pub rows: u64,
     /// Bytes sent to the agent for it.
     pub bytes: u64,
@@ -174,8 +207,9 @@ pub trait Session: Send {
     /// Answers the last step. An answer that fits no question closes the connection.
     fn answer(&mut self, answer: Answer, io: &mut Buffers);
 
-    /// The gate closes the connection: a last message to the agent, in its protocol's words.
-    fn expel(&mut self, why: Expulsion, io: &mut Buffers);
+    /// The gate closes the connection: a last message to the agent, in its protocol's
+    /// words. Returns the operations that were still running, for the record.
+    fn expel(&mut self, why: Expulsion, io: &mut Buffers) -> Vec<Outcome>;
 }
 
 /// Why the gate ends a connection on its own.

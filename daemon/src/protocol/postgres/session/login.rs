@@ -1,0 +1,236 @@
+//! The upstream's side of the start-up: TLS, StartupMessage, SCRAM-SHA-256 (RFC 7677).
+//!
+//! Only SCRAM is accepted: a server that asks for cleartext or MD5 does not get the
+//! password, and one that asks for nothing has not proved who it is. The upstream's own
+//! words about a failed login go to the record, never to the agent.
+
+use bytes::BytesMut;
+use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+
+use crate::protocol::postgres::codec::message::{self, ErrorMessage};
+use crate::protocol::postgres::codec::{Fields, Frame, HEADER, Malformed, whole};
+use crate::protocol::postgres::enforce::{self, error_field};
+use crate::protocol::{Buffers, CancelKey, CancelKeys, CloseReason, Refusal, Step};
+use crate::types::Secret;
+
+/// Messages of a login are short; PostgreSQL's own clients bound them likewise.
+const LOGIN_MESSAGE_LIMIT: usize = 32 * 1024;
+
+enum State {
+    AwaitingTls,
+    /// The proxy is at the TLS handshake, or at the vault.
+    Held,
+    Authenticating,
+    AwaitingCredential,
+    Scram(Box<ScramSha256>),
+    Proven,
+    AwaitingReady,
+}
+
+/// A login in progress.
+pub(super) struct Login {
+    state: State,
+    parameters: Vec<(String, String)>,
+    seed: u64,
+    /// ParameterStatus messages as they came, for the agent.
+    statuses: BytesMut,
+    key: Option<CancelKey>,
+}
+
+pub(super) enum Next {
+    Step(Step),
+    Done(CancelKeys, BytesMut),
+    Refuse(ErrorMessage, CloseReason),
+}
+
+impl Login {
+    /// Says the first thing to a freshly connected upstream.
+    pub(super) fn start(
+        parameters: Vec<(String, String)>,
+        tls: bool,
+        seed: u64,
+        io: &mut Buffers,
+    ) -> Self {
+        let mut login = Self {
+            state: State::AwaitingTls,
+            parameters,
+            seed,
+            statuses: BytesMut::new(),
+            key: None,
+        };
+        if tls {
+            io.to_upstream.extend_from_slice(&message::SSL_REQUEST);
+        } else {
+            login.secured(io);
+        }
+        login
+    }
+
+    /// The connection is as private as it has to be: introduce ourselves.
+    pub(super) fn secured(&mut self, io: &mut Buffers) {
+        let pairs = self.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        message::startup(&mut io.to_upstream, pairs);
+        self.state = State::Authenticating;
+    }
+
+    /// The service's credential has come.
+    pub(super) fn credential(&mut self, secret: &Secret, io: &mut Buffers) {
+        let scram = ScramSha256::new(secret.expose(), ChannelBinding::unsupported());
+        message::sasl_initial(&mut io.to_upstream, SCRAM_SHA_256, scram.message());
+        self.state = State::Scram(Box::new(scram));
+    }
+
+    pub(super) fn advance(&mut self, io: &mut Buffers) -> Next {
+        match self.state {
+            State::AwaitingTls => self.tls_answer(io),
+            State::Held | State::AwaitingCredential => Next::Step(Step::Idle),
+            _ => self.messages(io),
+        }
+    }
+
+    fn tls_answer(&mut self, io: &mut Buffers) -> Next {
+        match io.from_upstream.first() {
+            None => Next::Step(Step::Idle),
+            // Bytes behind the S were not protected: somebody may have put them there.
+            Some(b'S') if io.from_upstream.len() == 1 => {
+                io.from_upstream.clear();
+                self.state = State::Held;
+                Next::Step(Step::StartTls)
+            }
+            Some(b'N') => broken("the service has no TLS, and the policy asks for it"),
+            Some(_) => broken("the service's answer to the request for TLS is not PostgreSQL's"),
+        }
+    }
+
+    fn messages(&mut self, io: &mut Buffers) -> Next {
+        loop {
+            let frame = match whole(&io.from_upstream, LOGIN_MESSAGE_LIMIT) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Next::Step(Step::Idle),
+                Err(_) => return broken("the service's login messages are not PostgreSQL's"),
+            };
+            let bytes = io.from_upstream.split_to(frame.len);
+            match self.message(frame, &bytes, io) {
+                Ok(None) => {}
+                Ok(Some(next)) => return next,
+                Err(_) => return broken("a login message of the service is malformed"),
+            }
+        }
+    }
+
+    fn message(
+        &mut self,
+        frame: Frame,
+        bytes: &[u8],
+        io: &mut Buffers,
+    ) -> Result<Option<Next>, Malformed> {
+        match (frame.tag, &mut self.state) {
+            (b'R', _) => self.authentication(bytes, io),
+            (b'E', _) => Ok(Some(self.rejected(bytes))),
+            // Notices at login are for the gate's operator, not for the agent.
+            (b'N' | b'v', _) => Ok(None),
+            (b'S', State::AwaitingReady) => {
+                self.statuses.extend_from_slice(bytes);
+                Ok(None)
+            }
+            (b'K', State::AwaitingReady) => {
+                let mut fields = Fields::of_frame(bytes);
+                let process = fields.int32()?;
+                self.key = Some(CancelKey { process, secret: fields.rest().to_vec() });
+                Ok(None)
+            }
+            (b'Z', State::AwaitingReady) => Ok(Some(self.ready(bytes, io))),
+            _ => Ok(Some(broken("a login message of the service came out of turn"))),
+        }
+    }
+
+    fn authentication(
+        &mut self,
+        bytes: &[u8],
+        io: &mut Buffers,
+    ) -> Result<Option<Next>, Malformed> {
+        let mut fields = Fields::of_frame(bytes);
+        let next = match (fields.int32()?, &mut self.state) {
+            // The server proves itself in SCRAM's last message; an impostor could let us
+            // in unasked and be told the agent's statements.
+            (0, State::Proven) => {
+                self.state = State::AwaitingReady;
+                None
+            }
+            (0, State::Authenticating) => {
+                Some(broken("the service asks for no credential, so it proves nothing either"))
+            }
+            (10, State::Authenticating) => {
+                let mechanisms = bytes.get(HEADER + 4..).unwrap_or_default();
+                if mechanisms.split(|&byte| byte == 0).any(|name| name == SCRAM_SHA_256.as_bytes())
+                {
+                    self.state = State::AwaitingCredential;
+                    Some(Next::Step(Step::NeedCredential))
+                } else {
+                    Some(broken("the service offers no SCRAM-SHA-256"))
+                }
+            }
+            (11, State::Scram(scram)) => match scram.update(fields.rest()) {
+                Ok(()) => {
+                    message::sasl_response(&mut io.to_upstream, scram.message());
+                    None
+                }
+                Err(_) => Some(broken("the service's SCRAM message is wrong")),
+            },
+            (12, State::Scram(scram)) => match scram.finish(fields.rest()) {
+                Ok(()) => {
+                    self.state = State::Proven;
+                    None
+                }
+                Err(_) => Some(broken("the service could not prove that it knows the credential")),
+            },
+            (3 | 5, _) => Some(broken(
+                "the service asks for a cleartext or MD5 password; the gate answers only SCRAM",
+            )),
+            _ => Some(broken("the service asks for an authentication that the gate has not")),
+        };
+        Ok(next)
+    }
+
+    fn rejected(&self, bytes: &[u8]) -> Next {
+        let field = |letter| {
+            String::from_utf8_lossy(error_field(bytes, letter).unwrap_or_default()).into_owned()
+        };
+        let (code, text) = (field(b'C'), field(b'M'));
+        // What the agent can act on is passed on; what concerns the credential is not.
+        let error = match code.as_str() {
+            "3D000" => ErrorMessage::fatal("3D000", "the service has no such database"),
+            "53300" => ErrorMessage::fatal("53300", "the service has no connection left"),
+            "57P03" => ErrorMessage::fatal("57P03", "the service is starting up or shutting down"),
+            _ => enforce::refusal(&Refusal::Misconfigured),
+        };
+        Next::Refuse(error, CloseReason::UpstreamLogin(format!("{code} {text}")))
+    }
+
+    fn ready(&mut self, bytes: &[u8], io: &mut Buffers) -> Next {
+        let Some(upstream) = self.key.take() else {
+            return broken("the service sent no cancel key");
+        };
+        let agent = CancelKey {
+            process: i32::from_be_bytes(first_four(self.seed)) & i32::MAX,
+            secret: self.seed.to_le_bytes().iter().copied().take(4).collect(),
+        };
+        message::authentication_ok(&mut io.to_agent);
+        io.to_agent.extend_from_slice(&self.statuses);
+        message::backend_key(&mut io.to_agent, &agent);
+        io.to_agent.extend_from_slice(bytes);
+        Next::Done(CancelKeys { agent, upstream }, std::mem::take(&mut self.statuses))
+    }
+}
+
+fn first_four(seed: u64) -> [u8; 4] {
+    let [a, b, c, d, ..] = seed.to_be_bytes();
+    [a, b, c, d]
+}
+
+fn broken(what: &'static str) -> Next {
+    Next::Refuse(
+        enforce::refusal(&Refusal::UpstreamBroken),
+        CloseReason::UpstreamProtocol(what),
+    )
+}

@@ -1,0 +1,169 @@
+//! The states of one PostgreSQL connection: start-up, dialling, login, relay, closed.
+//!
+//! Each state is a type of its own that takes bytes and gives the next state or a step;
+//! this file only moves between them. Invariant: the agent sees AuthenticationOk only
+//! after the upstream let the gate in.
+
+mod login;
+mod pipeline;
+mod relay;
+mod startup;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use super::analyse::Cache;
+use super::codec::message::ErrorMessage;
+use super::enforce;
+use crate::protocol::{Answer, Buffers, CloseReason, Expulsion, Refusal, Session, Step};
+use login::Login;
+use relay::Relay;
+use startup::Startup;
+
+/// What the policy and the configuration say about this connection.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The user that the upstream sees.
+    pub user: String,
+    /// The databases that the agent may name; empty for any.
+    pub databases: Vec<String>,
+    /// The schemas that unqualified names are looked up in; pinned at login.
+    pub search_path: Vec<String>,
+    /// Whether the upstream connection must be TLS.
+    pub tls: bool,
+    /// The longest message that the gate holds, in bytes.
+    pub message_limit: usize,
+}
+
+enum State {
+    Startup(Startup),
+    Dialling(startup::Accepted),
+    Login(Login),
+    Relay(Box<Relay>),
+    Closing(CloseReason),
+}
+
+/// A connection of an agent to a PostgreSQL service.
+pub struct PostgresSession {
+    settings: Arc<Settings>,
+    cache: Arc<Cache>,
+    /// Unpredictable; for the agent's cancel key and the decoys' mark.
+    seeds: [u64; 2],
+    state: State,
+}
+
+impl PostgresSession {
+    /// A session that waits for the agent's start-up packet. `seeds` must be unpredictable.
+    pub fn new(settings: Arc<Settings>, cache: Arc<Cache>, seeds: [u64; 2]) -> Self {
+        Self { settings, cache, seeds, state: State::Startup(Startup::default()) }
+    }
+
+    fn close(&mut self, error: Option<&ErrorMessage>, reason: CloseReason, io: &mut Buffers) {
+        if let Some(error) = error {
+            error.write(&mut io.to_agent);
+        }
+        self.state = State::Closing(reason);
+    }
+
+    /// Runs the current state once; none when it has moved to another state.
+    fn run(&mut self, io: &mut Buffers) -> Option<Step> {
+        match &mut self.state {
+            State::Startup(startup) => match startup.advance(&self.settings, io) {
+                startup::Next::Step(step) => Some(step),
+                startup::Next::Accepted(accepted) => {
+                    let opening = accepted.opening.clone();
+                    self.state = State::Dialling(accepted);
+                    Some(Step::Dial(opening))
+                }
+                startup::Next::Refuse(error, reason) => {
+                    self.close(Some(&error), reason, io);
+                    None
+                }
+            },
+            // Waits for an answer, not for bytes.
+            State::Dialling(_) => Some(Step::Idle),
+            State::Login(login) => match login.advance(io) {
+                login::Next::Step(step) => Some(step),
+                login::Next::Done(keys, statuses) => {
+                    let cache = Arc::clone(&self.cache);
+                    match Relay::open(&self.settings, cache, self.seeds[1], &statuses) {
+                        Ok(relay) => {
+                            self.state = State::Relay(Box::new(relay));
+                            Some(Step::Established(keys))
+                        }
+                        Err(fault) => {
+                            self.close(fault.error.as_ref(), fault.reason, io);
+                            None
+                        }
+                    }
+                }
+                login::Next::Refuse(error, reason) => {
+                    self.close(Some(&error), reason, io);
+                    None
+                }
+            },
+            State::Relay(relay) => match relay.advance(io) {
+                Ok(step) => Some(step),
+                Err(fault) => {
+                    self.close(fault.error.as_ref(), fault.reason, io);
+                    None
+                }
+            },
+            State::Closing(reason) => Some(Step::Close(reason.clone())),
+        }
+    }
+
+    fn dialled(&mut self, io: &mut Buffers) {
+        let closed = State::Closing(CloseReason::Refused);
+        self.state = match std::mem::replace(&mut self.state, closed) {
+            State::Dialling(accepted) => State::Login(Login::start(
+                accepted.upstream,
+                self.settings.tls,
+                self.seeds[0],
+                io,
+            )),
+            other => other,
+        };
+    }
+
+    fn refused(&mut self, refusal: &Refusal, io: &mut Buffers) {
+        self.close(Some(&enforce::refusal(refusal)), CloseReason::Refused, io);
+    }
+}
+
+impl Session for PostgresSession {
+    fn advance(&mut self, io: &mut Buffers) -> Step {
+        loop {
+            if let Some(step) = self.run(io) {
+                return step;
+            }
+        }
+    }
+
+    fn answer(&mut self, answer: Answer, io: &mut Buffers) {
+        match (answer, &mut self.state) {
+            (Answer::Dialled, State::Dialling(_)) => self.dialled(io),
+            (Answer::Refused(refusal), State::Dialling(_) | State::Login(_)) => {
+                self.refused(&refusal, io);
+            }
+            (Answer::Secured, State::Login(login)) => login.secured(io),
+            (Answer::Credential(secret), State::Login(login)) => login.credential(&secret, io),
+            (Answer::Verdict(verdict), State::Relay(relay)) => relay.verdict(&verdict, io),
+            _ => self.close(None, CloseReason::Refused, io),
+        }
+    }
+
+    fn expel(&mut self, why: Expulsion, io: &mut Buffers) -> Vec<crate::protocol::Outcome> {
+        let mut ended = Vec::new();
+        let mut may_speak = true;
+        if let State::Relay(relay) = &mut self.state {
+            may_speak = relay.between_messages();
+            ended = relay.abandon();
+        }
+        // Inside a half-sent row an error would be read as part of the row.
+        let error = may_speak.then(|| enforce::expulsion(why));
+        self.close(error.as_ref(), CloseReason::UpstreamGone, io);
+        ended
+    }
+}

@@ -1,0 +1,153 @@
+//! From the upstream to the agent: messages are counted and passed on; a decoy's error is
+//! replaced by the denial that it stands for.
+
+use bytes::{Buf, BytesMut};
+
+use super::{Fault, Relay, pass};
+use crate::protocol::postgres::codec::message::ErrorMessage;
+use crate::protocol::postgres::codec::{Fields, Frame, HEADER, head};
+use crate::protocol::postgres::enforce::error_field;
+use crate::protocol::{Buffers, Outcome, Step};
+
+/// Upstream messages that must be read whole; rows and copy data are not among them.
+const WHOLE_LIMIT: usize = 16 * 1024 * 1024;
+
+impl Relay {
+    /// Takes what has come, up to the first message that is not all there and must be.
+    pub(super) fn read_upstream(&mut self, io: &mut Buffers) -> Result<(), Fault> {
+        // Bytes at the front of `from_upstream` that go to the agent as they are.
+        let mut ready = 0;
+        let result = loop {
+            if self.passing > 0 {
+                let there = io.from_upstream.len() - ready;
+                let now = there.min(self.passing);
+                self.passing -= now;
+                ready += now;
+                if self.passing > 0 {
+                    break Ok(());
+                }
+            }
+            let rest = io.from_upstream.get(ready..).unwrap_or_default();
+            let frame = match head(rest) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break Ok(()),
+                Err(_) => break Err(Fault::upstream("a message with an impossible length")),
+            };
+            if streams(frame.tag) {
+                self.count(frame);
+                self.passing = frame.len;
+                continue;
+            }
+            if frame.len > WHOLE_LIMIT {
+                break Err(Fault::upstream("a message longer than the gate holds"));
+            }
+            let Some(bytes) = rest.get(..frame.len) else {
+                break Ok(());
+            };
+            match self.take_answer(frame, bytes) {
+                Ok(None) => ready += frame.len,
+                Ok(Some(replacement)) => {
+                    pass(&mut io.to_agent, io.from_upstream.split_to(ready));
+                    ready = 0;
+                    io.from_upstream.advance(frame.len);
+                    replacement.write(&mut io.to_agent);
+                }
+                Err(fault) => break Err(fault),
+            }
+        };
+        if ready > 0 {
+            pass(&mut io.to_agent, io.from_upstream.split_to(ready));
+        }
+        if io.from_upstream.is_empty() {
+            // Lets the connection reuse or release the memory.
+            io.from_upstream = BytesMut::new();
+        }
+        result
+    }
+
+    fn count(&mut self, frame: Frame) {
+        if let Some(run) = self.pipeline.running() {
+            run.bytes += frame.len as u64;
+            if matches!(frame.tag, b'D' | b'd') {
+                run.rows += 1;
+            }
+        }
+    }
+
+    /// One whole message; gives what the agent gets in its place, if not the message itself.
+    fn take_answer(&mut self, frame: Frame, bytes: &[u8]) -> Result<Option<ErrorMessage>, Fault> {
+        self.count(frame);
+        match frame.tag {
+            b'1'..=b'3' => self.pipeline.completed(frame.tag)?,
+            b'C' | b'I' | b's' => {
+                if let Some(run) = self.pipeline.running() {
+                    run.affected += affected(bytes);
+                }
+                let ended = self.pipeline.command_ended()?;
+                self.finish(ended);
+            }
+            b'T' | b'n' => self.pipeline.described()?,
+            b'E' => return self.take_error(bytes),
+            b'Z' => {
+                let status = bytes.get(HEADER).copied().unwrap_or_default();
+                let ended = self.pipeline.ready(status)?;
+                self.finish(ended);
+            }
+            b'G' | b'W' => self.pipeline.copy_in_began(),
+            b'S' => self.take_status(bytes)?,
+            // ParameterDescription, copy out, copy done, notices, notifications, function
+            // results: nothing to account for.
+            b't' | b'H' | b'c' | b'N' | b'A' | b'V' => {}
+            _ => return Err(Fault::upstream("a message of unknown type")),
+        }
+        Ok(None)
+    }
+
+    fn take_error(&mut self, bytes: &[u8]) -> Result<Option<ErrorMessage>, Fault> {
+        if self.decoys.caused(bytes) {
+            let Some(denial) = self.pipeline.take_denial() else {
+                return Err(Fault::upstream("a decoy's error out of turn"));
+            };
+            for outcome in self.pipeline.failed(denial.code) {
+                self.finish(Some(outcome));
+            }
+            return Ok(Some(*denial));
+        }
+        let code = String::from_utf8_lossy(error_field(bytes, b'C').unwrap_or(b"XX000"));
+        for outcome in self.pipeline.failed(&code) {
+            self.finish(Some(outcome));
+        }
+        Ok(None)
+    }
+
+    /// ParameterStatus: a setting on which reading the statements depends may have changed.
+    pub(super) fn take_status(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        let mut fields = Fields::of_frame(bytes);
+        let cut = |_| Fault::upstream("a setting's report is cut short");
+        let name = fields.bytes().map_err(cut)?;
+        let value = fields.bytes().map_err(cut)?;
+        match name {
+            b"client_encoding" => self.utf8 = value.eq_ignore_ascii_case(b"UTF8"),
+            b"standard_conforming_strings" if value != b"on" => {
+                return Err(Fault::upstream("standard_conforming_strings is off"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, ended: Option<Outcome>) {
+        self.steps.extend(ended.map(Step::Finished));
+    }
+}
+
+/// The row count at the end of a CommandComplete's tag; 0 where it has none.
+fn affected(bytes: &[u8]) -> u64 {
+    let tag = Fields::of_frame(bytes).text().unwrap_or_default();
+    tag.rsplit(' ').next().and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
+/// Rows and copy data are passed on as they stream in.
+fn streams(tag: u8) -> bool {
+    matches!(tag, b'D' | b'd')
+}

@@ -1,0 +1,234 @@
+//! The agent's side of the start-up: what it may ask for, and what the upstream is told.
+//!
+//! TLS and GSSAPI are answered "no" (the connection never leaves the host). No password
+//! is asked. Settings that change how a statement is read are pinned, so that the server
+//! reads what the gate judged; what is not on the list of harmless settings is refused.
+
+use super::Settings;
+use crate::protocol::postgres::analyse;
+use crate::protocol::postgres::codec::message::{self, ErrorMessage};
+use crate::protocol::postgres::codec::startup::{Packet, read};
+use crate::protocol::postgres::codec::Malformed;
+use crate::protocol::{Buffers, CloseReason, Opening, Step};
+
+/// Waits for the agent's StartupMessage.
+#[derive(Debug, Default)]
+pub(super) struct Startup {
+    declined: u8,
+}
+
+/// A start-up that the gate accepts.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) opening: Opening,
+    /// The parameters of the gate's own StartupMessage.
+    pub(super) upstream: Vec<(String, String)>,
+}
+
+pub(super) enum Next {
+    Step(Step),
+    Accepted(Accepted),
+    Refuse(ErrorMessage, CloseReason),
+}
+
+impl Startup {
+    pub(super) fn advance(&mut self, settings: &Settings, io: &mut Buffers) -> Next {
+        loop {
+            let (packet, len) = match read(&io.from_agent) {
+                Ok(Some(found)) => found,
+                Ok(None) => return Next::Step(Step::Idle),
+                Err(malformed) => return unreadable(malformed),
+            };
+            drop(io.from_agent.split_to(len));
+            match packet {
+                // libpq may ask for one kind of encryption, then the other, then plain.
+                Packet::Ssl | Packet::Gssenc if self.declined < 2 => {
+                    self.declined += 1;
+                    io.to_agent.extend_from_slice(b"N");
+                }
+                Packet::Ssl | Packet::Gssenc => return unreadable(Malformed::Startup),
+                Packet::Cancel(key) => return Next::Step(Step::Cancel(key)),
+                Packet::Startup { minor, parameters } => {
+                    return accept(minor, parameters, settings, io);
+                }
+            }
+        }
+    }
+}
+
+fn unreadable(malformed: Malformed) -> Next {
+    let what = match malformed {
+        Malformed::Length => "start-up packet with an impossible length",
+        Malformed::TooLong => "start-up packet longer than 10,000 bytes",
+        _ => "start-up packet that is not PostgreSQL's",
+    };
+    let error = ErrorMessage::fatal("08P01", format!("{what}: this service speaks PostgreSQL"));
+    Next::Refuse(error, CloseReason::AgentProtocol(what))
+}
+
+fn accept(
+    minor: u16,
+    parameters: Vec<(String, String)>,
+    settings: &Settings,
+    io: &mut Buffers,
+) -> Next {
+    let mut opening = Opening::default();
+    let mut upstream = vec![
+        ("user".to_owned(), settings.user.clone()),
+        ("search_path".to_owned(), search_path(&settings.search_path)),
+        ("standard_conforming_strings".to_owned(), "on".to_owned()),
+    ];
+    let mut unknown = Vec::new();
+    for (name, value) in &parameters {
+        match name.as_str() {
+            "user" => opening.user.clone_from(value),
+            "database" => opening.database.clone_from(value),
+            "replication" if is_off(value) => {}
+            "options" => match options(value) {
+                Some(pairs) => {
+                    for (name, value) in pairs {
+                        if let Err(error) = setting(name, value, &mut upstream) {
+                            return refuse(error);
+                        }
+                    }
+                }
+                None => return refuse(refused_setting("options")),
+            },
+            name if name.starts_with("_pq_.") => unknown.push(name),
+            name => {
+                if name == "application_name" {
+                    opening.application.clone_from(value);
+                }
+                if let Err(error) = setting(name.to_owned(), value.clone(), &mut upstream) {
+                    return refuse(error);
+                }
+            }
+        }
+    }
+    if opening.user.is_empty() {
+        return refuse(ErrorMessage::fatal("28000", "no user name in the start-up packet"));
+    }
+    if opening.database.is_empty() {
+        opening.database.clone_from(&opening.user);
+    }
+    if !settings.databases.is_empty() && !settings.databases.contains(&opening.database) {
+        return refuse(wrong_database(&opening.database, &settings.databases));
+    }
+    upstream.push(("database".to_owned(), opening.database.clone()));
+    if minor > 0 || !unknown.is_empty() {
+        message::negotiate_version(&mut io.to_agent, &unknown);
+    }
+    Next::Accepted(Accepted { opening, upstream })
+}
+
+/// Puts a setting of the agent's into the upstream's start-up, if it is harmless.
+fn setting(
+    name: String,
+    value: String,
+    upstream: &mut Vec<(String, String)>,
+) -> Result<(), ErrorMessage> {
+    let lower = name.to_ascii_lowercase();
+    let same_as_pinned = upstream
+        .iter()
+        .any(|(pinned, pinned_value)| *pinned == lower && *pinned_value == value && lower != "user");
+    if same_as_pinned {
+        return Ok(());
+    }
+    if lower == "client_encoding" || analyse::is_safe_setting(&lower) {
+        upstream.push((name, value));
+        return Ok(());
+    }
+    Err(refused_setting(&name))
+}
+
+fn refuse(error: ErrorMessage) -> Next {
+    Next::Refuse(error, CloseReason::Refused)
+}
+
+fn refused_setting(name: &str) -> ErrorMessage {
+    let mut error = ErrorMessage::fatal(
+        "42501",
+        format!("the gate does not let an agent set \"{name}\" at start-up"),
+    );
+    error.hint = "Leave it out; settings of display, time zone and time-outs are allowed.".into();
+    error
+}
+
+fn wrong_database(database: &str, allowed: &[String]) -> ErrorMessage {
+    let mut error = ErrorMessage::fatal(
+        "42501",
+        format!("database \"{database}\" is not one of this service's databases"),
+    );
+    error.hint = format!("It has: {}.", allowed.join(", "));
+    error
+}
+
+fn is_off(value: &str) -> bool {
+    matches!(value.to_ascii_lowercase().as_str(), "false" | "off" | "no" | "0")
+}
+
+fn search_path(schemas: &[String]) -> String {
+    let quoted: Vec<String> =
+        schemas.iter().map(|schema| format!("\"{}\"", schema.replace('"', "\"\""))).collect();
+    quoted.join(", ")
+}
+
+/// Reads the command-line form of settings (`-c name=value`, `--name=value`), split as
+/// PostgreSQL's `pg_split_opts` does; none for any other option.
+fn options(text: &str) -> Option<Vec<(String, String)>> {
+    let mut pairs = Vec::new();
+    let mut words = split_options(text).into_iter();
+    while let Some(word) = words.next() {
+        let assignment = match word.strip_prefix("-c") {
+            Some("") => words.next()?,
+            Some(rest) => rest.to_owned(),
+            None => word.strip_prefix("--")?.to_owned(),
+        };
+        let (name, value) = assignment.split_once('=')?;
+        pairs.push((name.replace('-', "_"), value.to_owned()));
+    }
+    Some(pairs)
+}
+
+fn split_options(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut chars = text.chars();
+    while let Some(char) = chars.next() {
+        match char {
+            char if char.is_ascii_whitespace() => words.extend(word.take()),
+            '\\' => word.get_or_insert_default().extend(chars.next()),
+            char => word.get_or_insert_default().push(char),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_split_as_the_server_splits_them() {
+        let pairs = options(r"-c DateStyle=ISO\ x --statement-timeout=5 -cgeqo=off");
+        let expected = [("DateStyle", "ISO x"), ("statement_timeout", "5"), ("geqo", "off")];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(pairs, Some(expected.to_vec()));
+        assert_eq!(options("-e"), None);
+        assert_eq!(options("-c"), None);
+    }
+
+    #[test]
+    fn a_pinned_setting_may_be_repeated_but_not_changed() {
+        let mut upstream = vec![("search_path".to_owned(), "\"public\"".to_owned())];
+        let mut set =
+            |name: &str, value: &str| setting(name.to_owned(), value.to_owned(), &mut upstream);
+        assert!(set("SEARCH_PATH", "\"public\"").is_ok());
+        assert!(set("search_path", "evil").is_err());
+        assert!(set("Search_Path", "evil").is_err());
+        assert!(set("user", "postgres").is_err());
+        assert!(set("role", "postgres").is_err());
+        assert!(set("DateStyle", "ISO").is_ok());
+    }
+}

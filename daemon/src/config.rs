@@ -1,1 +1,208 @@
-//! To come.
+//! The daemon's own configuration file. Unknown keys are refused; every key has a default.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Where the configuration is looked for.
+pub const DEFAULT_PATH: &str = "/etc/portcullis/portcullisd.yaml";
+
+/// `portcullisd.yaml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// A directory of policy files, or one file.
+    pub policies: PathBuf,
+    /// Where the control socket and the lock live.
+    pub run_dir: PathBuf,
+    /// Who may use the control socket.
+    pub control: Control,
+    /// The kernel side.
+    pub gate: Gate,
+    /// The audit log.
+    pub audit: Audit,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// `control:`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Control {
+    /// Members of this group may start sessions; without it only root may.
+    pub group: Option<String>,
+}
+
+/// `gate:`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gate {
+    /// The enforced cgroup, below the cgroup2 mount.
+    pub cgroup: String,
+    /// Loopback port of the gate's listener; below 1024, so that no ordinary user can
+    /// take it while the daemon is down. 0 takes a free one.
+    pub port: u16,
+    /// Mount point of the BPF file system; mounted if it is not.
+    pub bpffs: PathBuf,
+    /// Directory of the pins below it.
+    pub pins: String,
+}
+
+/// `audit:`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// The log file.
+    pub file: PathBuf,
+    /// Whether journald gets a copy.
+    pub journald: Journald,
+}
+
+/// `audit.journald:`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Journald {
+    /// When its socket is there.
+    Auto,
+    /// Never.
+    Off,
+}
+
+/// `limits:`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections at once.
+    pub connections: u32,
+    /// Seconds from accept to the end of the login.
+    pub startup_seconds: u64,
+    /// Longest message that is held, in bytes.
+    pub message_bytes: usize,
+    /// Agent sessions at once.
+    pub sessions: usize,
+    /// Seconds that connections get to end when the daemon stops.
+    pub drain_seconds: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            policies: "/etc/portcullis/policies".into(),
+            run_dir: "/run/portcullis".into(),
+            control: Control::default(),
+            gate: Gate::default(),
+            audit: Audit::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            cgroup: "portcullis".into(),
+            port: 1007,
+            bpffs: "/sys/fs/bpf".into(),
+            pins: "portcullis".into(),
+        }
+    }
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { file: "/var/log/portcullis/audit.jsonl".into(), journald: Journald::Auto }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            startup_seconds: 10,
+            message_bytes: 16 * 1024 * 1024,
+            sessions: 1000,
+            drain_seconds: 5,
+        }
+    }
+}
+
+/// The file can't be read or understood.
+#[derive(Debug)]
+pub struct ConfigError(String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads the file; with `None` the default path, where a missing file means defaults.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let file = path.unwrap_or(Path::new(DEFAULT_PATH));
+        let text = match std::fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(error) if path.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
+            Err(error) => {
+                return Err(ConfigError(format!("cannot read {}: {error}", file.display())));
+            }
+        };
+        let config = Self::parse(&text)
+            .map_err(|error| ConfigError(format!("{}: {error}", file.display())))?;
+        config.check().map_err(|error| ConfigError(format!("{}: {error}", file.display())))?;
+        Ok(config)
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        serde_saphyr::from_str(text).map_err(|error| error.to_string())
+    }
+
+    /// Names that become path components must be plain names.
+    fn check(&self) -> Result<(), String> {
+        for (key, name) in [("gate.cgroup", &self.gate.cgroup), ("gate.pins", &self.gate.pins)] {
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+                return Err(format!("{key}: \"{name}\" must be one plain directory name"));
+            }
+        }
+        if self.limits.message_bytes < 1024 || self.limits.message_bytes > 1 << 30 {
+            return Err("limits.message_bytes: must be from 1024 to 1073741824".into());
+        }
+        Ok(())
+    }
+
+    /// The control socket.
+    pub fn socket(&self) -> PathBuf {
+        self.run_dir.join("control.sock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_keys_are_refused_and_missing_ones_have_defaults() {
+        let config = Config::parse("gate: {port: 7000}\n").expect("valid");
+        assert_eq!((config.gate.port, config.gate.cgroup.as_str()), (7000, "portcullis"));
+        let error = Config::parse("gate: {prot: 7000}\n").expect_err("unknown key");
+        assert!(error.contains("prot"), "{error}");
+    }
+
+    #[test]
+    fn a_cgroup_name_cannot_climb() {
+        for name in ["../x", "", "a/b", ".."] {
+            let mut config = Config::default();
+            config.gate.cgroup = name.into();
+            assert!(config.check().is_err(), "{name}");
+        }
+    }
+}

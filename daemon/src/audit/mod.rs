@@ -1,1 +1,143 @@
-//! To come.
+//! The audit log: every decision as one JSON line, written before the operation goes on.
+//!
+//! The file is the record of truth: [`AuditLog::append`] returns only when the line is
+//! there, and its error means that nothing may go on. The journal gets a copy. What comes
+//! after the fact ([`AuditLog::append_later`]) rides with the next line, or with
+//! [`AuditLog::flush`]. Absent for now: hash chain and signature.
+#![forbid(unsafe_code)]
+
+mod record;
+mod sink;
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use thiserror::Error;
+
+pub use record::{
+    ConnectionContext, Context, DecisionBody, Event, OutcomeBody, Record, RuleBody, SessionContext,
+};
+use sink::file::FileSink;
+use sink::journald::Journal;
+
+/// The log can't be written.
+#[derive(Debug, Error)]
+pub enum AuditError {
+    /// A system call failed.
+    #[error("cannot {call} the audit log {path}: {source}")]
+    File {
+        /// What was tried.
+        call: &'static str,
+        /// The log.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// A record has no JSON form; a bug.
+    #[error("a record can't be written as JSON: {0}")]
+    Encode(#[from] serde_json::Error),
+    /// Another thread died while it held the log.
+    #[error("the audit log was left in an unknown state")]
+    Poisoned,
+}
+
+/// Bytes that wait at most before late records are dropped (and counted).
+const LATE_LIMIT: usize = 1024 * 1024;
+
+struct State {
+    file: FileSink,
+    /// Late lines, in order.
+    late: Vec<u8>,
+    late_dropped: u64,
+    line: Vec<u8>,
+}
+
+/// The open log.
+pub struct AuditLog {
+    state: Mutex<State>,
+    journal: Option<Journal>,
+}
+
+impl AuditLog {
+    /// Opens (or makes, mode 0600) the file; sends a copy to the journal if `journald` and
+    /// its socket is there.
+    pub fn open(path: &Path, journald: bool) -> Result<Self, AuditError> {
+        let file = FileSink::open(path)?;
+        let state = State { file, late: Vec::new(), late_dropped: 0, line: Vec::new() };
+        let journal = if journald { Journal::find() } else { None };
+        Ok(Self { state: Mutex::new(state), journal })
+    }
+
+    /// Whether the journal gets a copy.
+    pub fn has_journal(&self) -> bool {
+        self.journal.is_some()
+    }
+
+    /// Writes a record; when this returns, the line is in the file.
+    pub fn append(&self, record: &Record<'_>) -> Result<(), AuditError> {
+        let mut state = self.state.lock().map_err(|_| AuditError::Poisoned)?;
+        let State { file, late, line, .. } = &mut *state;
+        line.clear();
+        record.write_line(line)?;
+        let own = line.len();
+        if !late.is_empty() {
+            line.splice(0..0, late.iter().copied());
+        }
+        file.append(line)?;
+        late.clear();
+        if let Some(journal) = &self.journal {
+            journal.send(record, line.split_off(line.len() - own));
+        }
+        Ok(())
+    }
+
+    /// Queues a record of something that has already happened; it is written with the next
+    /// [`Self::append`] or [`Self::flush`].
+    pub fn append_later(&self, record: &Record<'_>) {
+        let Ok(mut state) = self.state.lock() else {
+            return;
+        };
+        let State { late, late_dropped, line, .. } = &mut *state;
+        line.clear();
+        if record.write_line(line).is_err() || late.len() + line.len() > LATE_LIMIT {
+            *late_dropped += 1;
+            return;
+        }
+        late.extend_from_slice(line);
+        if let Some(journal) = &self.journal {
+            journal.send(record, line.clone());
+        }
+    }
+
+    /// Writes what waits, and how many late records were lost while the log was full.
+    pub fn flush(&self) -> Result<(), AuditError> {
+        let mut state = self.state.lock().map_err(|_| AuditError::Poisoned)?;
+        let State { file, late, late_dropped, .. } = &mut *state;
+        if *late_dropped > 0 {
+            let lost = Lost { records: *late_dropped };
+            Record::new(Event::RecordsLost, &Context::default(), &lost).write_line(late)?;
+        }
+        if !late.is_empty() {
+            file.append(late)?;
+            late.clear();
+            *late_dropped = 0;
+        }
+        Ok(())
+    }
+
+    /// Opens the file anew, after a log rotation has moved it away.
+    pub fn reopen(&self) -> Result<(), AuditError> {
+        self.flush()?;
+        let mut state = self.state.lock().map_err(|_| AuditError::Poisoned)?;
+        state.file = FileSink::open(state.file.path())?;
+        Ok(())
+    }
+}
+
+#[derive(serde::Serialize)]
+struct Lost {
+    records: u64,
+}
+
+#[cfg(test)]
+mod tests;

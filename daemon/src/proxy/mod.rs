@@ -1,1 +1,132 @@
-//! To come.
+//! Connections: accepted from the gate's listener, tied to an agent session and a
+//! service, driven through their protocol session to the upstream.
+//!
+//! [`connection`] is the only place with client sockets. Whoever has no origin in the
+//! kernel's maps, no session or no service is reset at once. Absent on purpose: any
+//! knowledge of a protocol's bytes.
+
+mod cancel;
+mod connection;
+mod destinations;
+mod listener;
+mod pump;
+mod refusals;
+mod stream;
+mod upstream;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::audit::AuditLog;
+use crate::capture::OriginSource;
+use crate::identity::Registry;
+use crate::policy::Policy;
+use crate::protocol::postgres::analyse::Cache;
+pub use destinations::{Destinations, Target, resolve};
+pub use listener::{Listeners, bind};
+use refusals::RefusalLog;
+use upstream::TlsClients;
+
+/// Bounds of the proxy.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections at once.
+    pub connections: usize,
+    /// From accept to the end of the login.
+    pub startup: Duration,
+    /// The longest message that is held, in bytes.
+    pub message: usize,
+}
+
+/// What every connection needs. Immutable but for the policy and what follows from it.
+pub struct Proxy {
+    /// The policy in force.
+    pub policy: Arc<ArcSwap<Policy>>,
+    /// The addresses of its services.
+    pub destinations: Arc<ArcSwap<Destinations>>,
+    /// The live sessions.
+    pub sessions: Arc<Registry>,
+    /// The audit log.
+    pub audit: Arc<AuditLog>,
+    /// Where connections came from.
+    pub origins: Arc<dyn OriginSource>,
+    /// Analysed statements.
+    pub statements: Arc<Cache>,
+    /// Bounds.
+    pub limits: Limits,
+    cancels: cancel::Cancels,
+    tls: TlsClients,
+    refusals: RefusalLog,
+    open: AtomicUsize,
+    draining: watch::Sender<bool>,
+}
+
+/// The parts of a [`Proxy`] that the composition root supplies.
+pub struct Parts {
+    /// See [`Proxy::policy`].
+    pub policy: Arc<ArcSwap<Policy>>,
+    /// See [`Proxy::destinations`].
+    pub destinations: Arc<ArcSwap<Destinations>>,
+    /// See [`Proxy::sessions`].
+    pub sessions: Arc<Registry>,
+    /// See [`Proxy::audit`].
+    pub audit: Arc<AuditLog>,
+    /// See [`Proxy::origins`].
+    pub origins: Arc<dyn OriginSource>,
+    /// See [`Proxy::limits`].
+    pub limits: Limits,
+}
+
+impl Proxy {
+    /// A proxy that has no connection yet.
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            policy: parts.policy,
+            destinations: parts.destinations,
+            sessions: parts.sessions,
+            audit: parts.audit,
+            origins: parts.origins,
+            statements: Arc::new(Cache::default()),
+            limits: parts.limits,
+            cancels: cancel::Cancels::default(),
+            tls: TlsClients::default(),
+            refusals: RefusalLog::default(),
+            open: AtomicUsize::new(0),
+            draining: watch::Sender::new(false),
+        }
+    }
+
+    /// How many connections are open.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Lets running operations end and connections close; waits for it at most `limit`.
+    pub async fn drain(&self, limit: Duration) {
+        self.draining.send_replace(true);
+        let deadline = tokio::time::Instant::now() + limit;
+        while self.open() > 0 && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// Counts a connection for as long as it lives.
+struct OpenGuard(Arc<Proxy>);
+
+impl OpenGuard {
+    fn new(proxy: &Arc<Proxy>) -> Self {
+        proxy.open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(proxy))
+    }
+}
+
+impl Drop for OpenGuard {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -158,7 +158,7 @@ impl Session for PostgresSession {
         let mut ended = Vec::new();
         let mut may_speak = true;
         if let State::Relay(relay) = &mut self.state {
-            may_speak = relay.between_messages();
+            may_speak = relay.may_speak();
             ended = relay.abandon();
         }
         // Inside a half-sent row an error would be read as part of the row.

@@ -46,7 +46,7 @@ pub(super) enum Expect {
     /// Simple query or function call: ends with ReadyForQuery.
     Query(Run),
     Execute(Run),
-    Parse { number: u64, name: Box<[u8]>, operation: Arc<Operation> },
+    Parse { name: Box<[u8]>, operation: Arc<Operation> },
     Bind { portal: Box<[u8]>, operation: Option<Arc<Operation>> },
     Describe,
     CloseStatement(Box<[u8]>),
@@ -139,7 +139,7 @@ impl Pipeline {
                     earlier_batch = true;
                     continue;
                 }
-                Expect::Parse { name: parsed, operation, .. } if **parsed == *name => {
+                Expect::Parse { name: parsed, operation } if **parsed == *name => {
                     Lookup::Known(Arc::clone(operation))
                 }
                 Expect::CloseStatement(closed) if **closed == *name => Lookup::Unknown,
@@ -208,7 +208,7 @@ impl Pipeline {
     /// ParseComplete, BindComplete or CloseComplete.
     pub(super) fn completed(&mut self, tag: u8) -> Result<(), OutOfOrder> {
         match (tag, self.pop()) {
-            (b'1', Some(Expect::Parse { name, operation, .. })) => {
+            (b'1', Some(Expect::Parse { name, operation })) => {
                 self.statements.insert(name, operation);
             }
             (b'2', Some(Expect::Bind { portal, operation })) => {
@@ -308,9 +308,6 @@ impl Pipeline {
             match self.pop() {
                 Some(Expect::Query(run) | Expect::Execute(run)) => {
                     ended.push(Outcome { sqlstate, ..run.outcome(!first) });
-                }
-                Some(Expect::Parse { number, .. }) if first => {
-                    ended.push(Outcome { sqlstate, ..Run::new(number).outcome(false) });
                 }
                 _ => {}
             }

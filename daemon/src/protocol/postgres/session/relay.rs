@@ -61,6 +61,8 @@ pub(super) struct Relay {
     operations: u64,
     /// Bytes of the current upstream message that are still to be passed on.
     passing: usize,
+    /// The upstream has said why it closes.
+    farewell: bool,
     /// The client encoding is UTF-8, so that any text can be read.
     utf8: bool,
     steps: VecDeque<Step>,
@@ -83,6 +85,7 @@ impl Relay {
             held: None,
             operations: 0,
             passing: 0,
+            farewell: false,
             utf8: false,
             steps: VecDeque::new(),
         };
@@ -105,9 +108,10 @@ impl Relay {
         Ok(self.steps.pop_front().unwrap_or(Step::Idle))
     }
 
-    /// Whether the agent has had the last upstream message to its end.
-    pub(super) fn between_messages(&self) -> bool {
-        self.passing == 0
+    /// Whether the agent can still be told something: not inside a message, and not after
+    /// the upstream's own last words.
+    pub(super) fn may_speak(&self) -> bool {
+        self.passing == 0 && !self.farewell
     }
 
     /// The upstream is gone: what ran ends here.

@@ -218,11 +218,9 @@ impl Relay {
         let expect = match &held.kind {
             Kind::Query => Expect::Query(Run::new(held.number)),
             Kind::Execute => Expect::Execute(Run::new(held.number)),
-            Kind::Parse(name) => Expect::Parse {
-                number: held.number,
-                name: name.clone(),
-                operation: Arc::clone(&held.operation),
-            },
+            Kind::Parse(name) => {
+                Expect::Parse { name: name.clone(), operation: Arc::clone(&held.operation) }
+            }
         };
         match denial {
             None => {

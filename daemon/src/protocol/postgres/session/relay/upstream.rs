@@ -113,6 +113,7 @@ impl Relay {
             }
             return Ok(Some(*denial));
         }
+        self.farewell = matches!(error_field(bytes, b'V'), Some(b"FATAL" | b"PANIC"));
         let code = String::from_utf8_lossy(error_field(bytes, b'C').unwrap_or(b"XX000"));
         for outcome in self.pipeline.failed(&code) {
             self.finish(Some(outcome));

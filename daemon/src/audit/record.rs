@@ -1,0 +1,270 @@
+//! What a record says. Pure: building one does no I/O beside reading the clock.
+
+use std::fmt::Display;
+
+use serde::{Serialize, Serializer};
+
+use crate::types::{CgroupId, RequestId};
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// The daemon is ready.
+    DaemonStart,
+    /// The daemon stops; the gate stays shut.
+    DaemonStop,
+    /// A policy generation is in force.
+    PolicyLoaded,
+    /// A policy was not taken; the last good one stays.
+    PolicyRejected,
+    /// An agent session began.
+    SessionStart,
+    /// An agent session ended.
+    SessionEnd,
+    /// A connection reached the gate.
+    ConnectionOpen,
+    /// A connection ended.
+    ConnectionClose,
+    /// A connection was refused.
+    ConnectionRefused,
+    /// An operation was judged.
+    Decision,
+    /// An allowed operation ended.
+    Outcome,
+    /// The kernel refused a socket call.
+    GateRefused,
+    /// Late records were lost while the log was full.
+    RecordsLost,
+}
+
+impl Event {
+    /// The word in the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DaemonStart => "daemon_start",
+            Self::DaemonStop => "daemon_stop",
+            Self::PolicyLoaded => "policy_loaded",
+            Self::PolicyRejected => "policy_rejected",
+            Self::SessionStart => "session_start",
+            Self::SessionEnd => "session_end",
+            Self::ConnectionOpen => "connection_open",
+            Self::ConnectionClose => "connection_close",
+            Self::ConnectionRefused => "connection_refused",
+            Self::Decision => "decision",
+            Self::Outcome => "outcome",
+            Self::GateRefused => "gate_refused",
+            Self::RecordsLost => "records_lost",
+        }
+    }
+}
+
+/// What is the same in all records of a session or connection: rendered once.
+#[derive(Debug, Clone, Default)]
+pub struct Context {
+    /// A JSON object without its braces.
+    json: String,
+    /// The same for the journal's fields.
+    fields: Vec<(&'static str, String)>,
+}
+
+/// Who: an agent session.
+#[derive(Debug, Clone, Serialize)]
+pub struct SessionContext<'a> {
+    /// Session id.
+    pub session: &'a str,
+    /// Whom it acts for.
+    pub principal: &'a str,
+    /// Path of the session's cgroup.
+    pub cgroup: &'a str,
+    /// Kernel id of that cgroup.
+    pub cgroup_id: CgroupId,
+}
+
+/// Who and where to: one connection of a session.
+#[derive(Debug, Clone, Serialize)]
+pub struct ConnectionContext<'a> {
+    /// The session.
+    #[serde(flatten)]
+    pub session: SessionContext<'a>,
+    /// The connection's id.
+    #[serde(serialize_with = "display")]
+    pub connection: crate::types::ConnectionId,
+    /// Process that called connect().
+    pub pid: u32,
+    /// Its user.
+    pub uid: u32,
+    /// Its name (`comm`).
+    pub command: &'a str,
+    /// The address that it asked for.
+    pub destination: String,
+    /// The service that this address is.
+    pub service: &'a str,
+    /// Database, once known.
+    pub database: &'a str,
+    /// The user that the agent named.
+    pub user: &'a str,
+}
+
+impl Context {
+    /// Renders what every record of this session repeats.
+    pub fn session(context: &SessionContext<'_>) -> Self {
+        let fields = vec![
+            ("PORTCULLIS_SESSION", context.session.to_owned()),
+            ("PORTCULLIS_PRINCIPAL", context.principal.to_owned()),
+        ];
+        Self { json: inner(context), fields }
+    }
+
+    /// Renders what every record of this connection repeats.
+    pub fn connection(context: &ConnectionContext<'_>) -> Self {
+        let mut rendered = Self::session(&context.session);
+        rendered.json = inner(context);
+        rendered.fields.push(("PORTCULLIS_CONNECTION", context.connection.to_string()));
+        rendered.fields.push(("PORTCULLIS_SERVICE", context.service.to_owned()));
+        rendered
+    }
+}
+
+/// A JSON object without its braces; empty if it has no JSON form.
+fn inner(value: &impl Serialize) -> String {
+    let text = serde_json::to_string(value).unwrap_or_default();
+    text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or_default().to_owned()
+}
+
+/// A rule in a record.
+#[derive(Debug, Clone, Serialize)]
+pub struct RuleBody<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Its file.
+    pub file: &'a str,
+    /// Its line.
+    pub line: u32,
+}
+
+/// [`Event::Decision`].
+#[derive(Debug, Serialize)]
+pub struct DecisionBody<'a> {
+    /// The operation.
+    #[serde(serialize_with = "display")]
+    pub request: RequestId,
+    /// `query`, `prepare` or `execute`.
+    pub stage: &'static str,
+    /// `allow` or `deny`.
+    pub decision: &'static str,
+    /// The rules that decided.
+    pub rules: Vec<RuleBody<'a>>,
+    /// Why, for a denial.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Policy generation.
+    pub generation: u64,
+    /// What it does, as `verb object`.
+    #[serde(serialize_with = "displays")]
+    pub effects: &'a [crate::policy::Effect],
+    /// Why the analyser could not read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<&'a str>,
+    /// Shape of the text.
+    pub fingerprint: &'a str,
+    /// The text.
+    pub statement: &'a str,
+    /// The roles that were in force.
+    pub roles: &'a [crate::types::RoleName],
+}
+
+/// [`Event::Outcome`].
+#[derive(Debug, Serialize)]
+pub struct OutcomeBody<'a> {
+    /// The operation.
+    #[serde(serialize_with = "display")]
+    pub request: RequestId,
+    /// Rows sent or changed.
+    pub rows: u64,
+    /// Bytes sent to the agent.
+    pub bytes: u64,
+    /// From the decision to the end, microseconds.
+    pub duration_us: u64,
+    /// SQLSTATE of the error that ended it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sqlstate: Option<&'a str>,
+    /// The server skipped it after an earlier error.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub skipped: bool,
+}
+
+/// A record, ready to be written.
+pub struct Record<'a> {
+    event: Event,
+    context: &'a Context,
+    body: &'a dyn Body,
+    /// Further fields for the journal.
+    fields: Vec<(&'static str, String)>,
+}
+
+impl<'a> Record<'a> {
+    /// A record of `event` with what its context and its body say.
+    pub fn new<B: Serialize>(event: Event, context: &'a Context, body: &'a B) -> Self {
+        Self { event, context, body, fields: Vec::new() }
+    }
+
+    /// Adds a field for `journalctl` to filter by.
+    #[must_use]
+    pub fn with_field(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.fields.push((name, value.into()));
+        self
+    }
+
+    /// What happened.
+    pub fn event(&self) -> Event {
+        self.event
+    }
+
+    /// All fields for the journal.
+    pub fn fields(&self) -> impl Iterator<Item = &(&'static str, String)> {
+        self.context.fields.iter().chain(&self.fields)
+    }
+
+    /// Appends the JSON line, newline included.
+    pub fn write_line(&self, line: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        let now = jiff::Timestamp::now();
+        line.extend_from_slice(format!("{{\"time\":\"{now:.6}\",\"event\":\"").as_bytes());
+        line.extend_from_slice(self.event.name().as_bytes());
+        line.push(b'"');
+        if !self.context.json.is_empty() {
+            line.push(b',');
+            line.extend_from_slice(self.context.json.as_bytes());
+        }
+        let start = line.len();
+        self.body.write(line)?;
+        // The body's own opening brace becomes the comma that joins it to the rest.
+        match line.get(start..) {
+            Some(b"{}" | b"null") => line.truncate(start),
+            Some([b'{', ..]) => {
+                line[start] = b',';
+                line.pop();
+            }
+            _ => return Err(serde::ser::Error::custom("a body must be an object")),
+        }
+        line.extend_from_slice(b"}\n");
+        Ok(())
+    }
+}
+
+trait Body {
+    fn write(&self, line: &mut Vec<u8>) -> Result<(), serde_json::Error>;
+}
+
+impl<B: Serialize> Body for B {
+    fn write(&self, line: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        serde_json::to_writer(line, self)
+    }
+}
+
+fn display<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+fn displays<S: Serializer>(values: &[impl Display], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(values.iter().map(ToString::to_string))
+}

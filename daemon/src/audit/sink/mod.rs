@@ -1,0 +1,4 @@
+//! Where lines go.
+
+pub(super) mod file;
+pub(super) mod journald;

@@ -1,0 +1,35 @@
+//! One connection: finds out whose it is, then answers its protocol session's steps.
+//!
+//! Everything that a step needs is done here and in order: judge, record, then go on.
+//! Whatever can't be tied to a session and a service is reset before a byte is read.
+
+mod admission;
+mod drive;
+mod judge;
+mod open;
+
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+
+use super::Proxy;
+use crate::types::PeerAddr;
+use drive::Drive;
+
+/// Serves a connection to its end.
+pub(super) async fn serve(proxy: &Arc<Proxy>, agent: TcpStream, peer: PeerAddr) {
+    let Some(admitted) = admission::admit(proxy, peer) else {
+        reset(&agent);
+        return;
+    };
+    if agent.set_nodelay(true).is_err() {
+        return;
+    }
+    Drive::new(proxy, admitted, agent).run().await;
+}
+
+/// Closes with RST, so that the agent fails at once and sees no orderly end.
+fn reset(agent: &TcpStream) {
+    // If it can't be set, dropping the socket still closes it.
+    let _ = agent.set_zero_linger();
+}

@@ -1,0 +1,268 @@
+//! Answers the steps of a protocol session, one after the other.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::{sleep_until, timeout};
+
+use super::super::Proxy;
+use super::super::cancel::CancelGuard;
+use super::super::pump::{Event as Moved, Pump};
+use super::super::stream::Stream;
+use super::admission::Admitted;
+use crate::audit::{Context, Event, Record};
+use crate::policy::{Permit, Tls};
+use crate::protocol::postgres::{PostgresSession, Settings};
+use crate::protocol::{Answer, Buffers, CancelKeys, CloseReason, Expulsion, Session, Step};
+
+/// How long the last bytes to the agent may take.
+pub(super) const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Why a connection ended, for its record.
+struct Ending {
+    reason: String,
+    /// `agent`, `policy`, `upstream`, `gate` or none for an orderly end.
+    blame: Option<&'static str>,
+}
+
+/// A connection under way.
+pub(super) struct Drive {
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) admitted: Admitted,
+    pub(super) context: Context,
+    session: Box<dyn Session>,
+    io: Buffers,
+    pump: Pump,
+    agent: TcpStream,
+    pub(super) upstream: Option<Stream>,
+    pub(super) permit: Option<Permit>,
+    /// When each running operation was allowed.
+    pub(super) running: HashMap<u64, Instant>,
+    /// The policy generation that last confirmed the service.
+    pub(super) generation: u64,
+    cancel: Option<CancelGuard>,
+    established: bool,
+    upstream_shut: bool,
+    pub(super) opened: bool,
+    ending: Option<Ending>,
+}
+
+impl Drive {
+    pub(super) fn new(proxy: &Arc<Proxy>, admitted: Admitted, agent: TcpStream) -> Self {
+        let settings = Settings {
+            user: admitted.service.user.clone(),
+            databases: admitted.service.databases.clone(),
+            search_path: admitted.service.search_path.clone(),
+            tls: admitted.service.tls != Tls::Disable,
+            message_limit: proxy.limits.message,
+        };
+        let seeds = [rand::random(), rand::random()];
+        let statements = Arc::clone(&proxy.statements);
+        let session = PostgresSession::new(Arc::new(settings), statements, seeds);
+        Self {
+            context: admitted.context("", ""),
+            session: Box::new(session),
+            io: Buffers::default(),
+            pump: Pump::new(proxy.limits.message),
+            agent,
+            upstream: None,
+            permit: None,
+            running: HashMap::new(),
+            generation: 0,
+            cancel: None,
+            established: false,
+            upstream_shut: false,
+            opened: false,
+            ending: None,
+            proxy: Arc::clone(proxy),
+            admitted,
+        }
+    }
+
+    /// Runs the connection to its end.
+    pub(super) async fn run(mut self) {
+        let deadline = tokio::time::Instant::now() + self.proxy.limits.startup;
+        let mut draining = self.proxy.draining.subscribe();
+        if self.proxy.open() > self.proxy.limits.connections {
+            self.expel(Expulsion::TooMany, "too many connections", Some("gate"));
+        }
+        while self.ending.is_none() {
+            self.confirm_service();
+            let step = self.session.advance(&mut self.io);
+            if !matches!(step, Step::Idle) {
+                self.take(step).await;
+                continue;
+            }
+            if *draining.borrow_and_update() && self.running.is_empty() {
+                self.expel(Expulsion::Draining, "the daemon stops", Some("gate"));
+                continue;
+            }
+            if self.pump.agent_closed() {
+                self.follow_agent().await;
+            }
+            let established = self.established;
+            tokio::select! {
+                moved = poll_fn(|cx| {
+                    self.pump.poll(cx, &mut self.io, &mut self.agent, self.upstream.as_mut())
+                }) => self.moved(moved),
+                _ = draining.changed() => {}
+                () = sleep_until(deadline), if !established => {
+                    self.expel(Expulsion::TooSlow, "the start-up took too long", Some("agent"));
+                }
+            }
+        }
+        self.finish().await;
+    }
+
+    async fn take(&mut self, step: Step) {
+        match step {
+            Step::Idle => {}
+            Step::Dial(opening) => {
+                let answer = self.dial(&opening).await;
+                self.session.answer(answer, &mut self.io);
+            }
+            Step::StartTls => {
+                let answer = self.secure().await;
+                self.session.answer(answer, &mut self.io);
+            }
+            Step::NeedCredential => {
+                let answer = self.credential();
+                self.session.answer(answer, &mut self.io);
+            }
+            Step::Established(keys) => self.established(keys),
+            Step::Judge(question) => {
+                let verdict = self.judge(&question);
+                self.session.answer(Answer::Verdict(verdict), &mut self.io);
+            }
+            Step::Finished(outcome) => self.record_outcome(&outcome),
+            Step::Cancel(key) => {
+                self.cancel(&key).await;
+                self.end("a cancel request", None);
+            }
+            Step::Close(reason) => self.closed(reason),
+        }
+    }
+
+    fn moved(&mut self, moved: Moved) {
+        match moved {
+            Moved::Progress => {}
+            // Dealt with before the next wait: what was said still runs.
+            Moved::AgentClosed => {}
+            Moved::AgentGone => self.end("the agent went away", None),
+            Moved::UpstreamClosed => self.upstream_closed(),
+        }
+    }
+
+    /// The agent sends no more. As the server does: what it said still runs, and its
+    /// answer is still sent; then the upstream hears that nothing more will come.
+    async fn follow_agent(&mut self) {
+        let Some(upstream) = self.upstream.as_mut().filter(|_| self.established) else {
+            return self.end("the agent closed the connection before the login", None);
+        };
+        let said = self.io.to_upstream.is_empty()
+            && (self.io.from_agent.is_empty() || self.running.is_empty());
+        if said && !self.upstream_shut {
+            self.upstream_shut = true;
+            if !matches!(timeout(FAREWELL, upstream.shutdown()).await, Ok(Ok(()))) {
+                self.end("the agent closed the connection", None);
+            }
+        }
+    }
+
+    /// A new policy may have changed or dropped the service: its connections end.
+    fn confirm_service(&mut self) {
+        let policy = self.proxy.policy.load();
+        if self.opened && policy.generation() != self.generation {
+            self.generation = policy.generation();
+            let service = &self.admitted.service;
+            if policy.service(&service.name) != Some(service) {
+                let reason = "the policy has changed or dropped the service";
+                self.expel(Expulsion::Revoked, reason, Some("policy"));
+            }
+        }
+    }
+
+    /// The upstream has closed: pass on its last words, then say so.
+    fn upstream_closed(&mut self) {
+        self.upstream = None;
+        loop {
+            match self.session.advance(&mut self.io) {
+                Step::Finished(outcome) => self.record_outcome(&outcome),
+                Step::Close(reason) => return self.closed(reason),
+                _ => break,
+            }
+        }
+        let blame = if self.pump.agent_closed() { None } else { Some("upstream") };
+        self.expel(Expulsion::UpstreamGone, "the upstream closed the connection", blame);
+    }
+
+    fn established(&mut self, keys: CancelKeys) {
+        self.established = true;
+        let session = self.admitted.session.id.clone();
+        self.cancel = Some(self.proxy.cancels.keep(keys, session, self.admitted.upstream()));
+    }
+
+    fn closed(&mut self, reason: CloseReason) {
+        match reason {
+            CloseReason::Finished => self.end("the agent said goodbye", None),
+            CloseReason::AgentProtocol(what) => self.end(what, Some("agent")),
+            CloseReason::UpstreamProtocol(what) => self.end(what, Some("upstream")),
+            CloseReason::UpstreamLogin(words) => {
+                let service = &self.admitted.service.name;
+                let reason = format!("service {service} refused the gate's login: {words}");
+                self.proxy.refusals.say(&reason);
+                // A credential that the server does not take is our configuration's fault.
+                self.end(reason, Some("gate"));
+            }
+            CloseReason::Refused => self.end("refused", Some("policy")),
+            CloseReason::UpstreamGone => self.end("the upstream went away", Some("upstream")),
+        }
+    }
+
+    fn expel(&mut self, why: Expulsion, reason: &str, blame: Option<&'static str>) {
+        for outcome in self.session.expel(why, &mut self.io) {
+            self.record_outcome(&outcome);
+        }
+        self.end(reason, blame);
+    }
+
+    pub(super) fn end(&mut self, reason: impl Into<String>, blame: Option<&'static str>) {
+        self.ending.get_or_insert(Ending { reason: reason.into(), blame });
+    }
+
+    /// Flushes what is queued, closes, and records the end.
+    async fn finish(mut self) {
+        let last = std::mem::take(&mut self.io.to_agent);
+        if timeout(FAREWELL, self.agent.write_all(&last)).await.is_ok() {
+            // Either end may be gone already; the record is what counts.
+            let _ = timeout(FAREWELL, self.agent.shutdown()).await;
+        }
+        if let Some(upstream) = &mut self.upstream {
+            let last = std::mem::take(&mut self.io.to_upstream);
+            let _ = timeout(FAREWELL, upstream.write_all(&last)).await;
+            let _ = timeout(FAREWELL, upstream.shutdown()).await;
+        }
+        let ending = self.ending.take();
+        let ending = ending.unwrap_or(Ending { reason: "ended".into(), blame: None });
+        let event = match (self.opened, ending.blame) {
+            (true, _) => Event::ConnectionClose,
+            (false, Some(_)) => Event::ConnectionRefused,
+            // A cancel request, or an agent that left before it said anything.
+            (false, None) => return,
+        };
+        let body = CloseBody { reason: &ending.reason, blame: ending.blame };
+        self.proxy.audit.append_later(&Record::new(event, &self.context, &body));
+    }
+}
+
+#[derive(Serialize)]
+struct CloseBody<'a> {
+    reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blame: Option<&'static str>,
+}

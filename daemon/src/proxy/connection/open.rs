@@ -1,0 +1,109 @@
+//! Opens the way to the upstream: admit, record, dial, secure, present the credential.
+
+use serde::Serialize;
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+
+use super::super::upstream;
+use super::drive::{Drive, FAREWELL};
+use crate::audit::{Event, Record};
+use crate::policy::{CredentialRef, Decision, Tls};
+use crate::protocol::postgres::codec::message;
+use crate::protocol::{Answer, CancelKey, Opening, Refusal};
+use crate::vault;
+
+impl Drive {
+    pub(super) async fn dial(&mut self, opening: &Opening) -> Answer {
+        self.context = self.admitted.context(&opening.database, &opening.user);
+        let policy = self.proxy.policy.load_full();
+        let admitted = &self.admitted;
+        let permit = match policy.admit(&admitted.session.principal, &admitted.service.name) {
+            Decision::Allow(permit) => permit,
+            Decision::Deny(denial) => {
+                self.end(denial.message(), Some("policy"));
+                return Answer::Refused(Refusal::NotAdmitted(denial));
+            }
+        };
+        self.generation = permit.generation();
+        let opened = OpenBody { application: &opening.application };
+        let record = Record::new(Event::ConnectionOpen, &self.context, &opened);
+        if let Err(error) = self.proxy.audit.append(&record) {
+            self.proxy.refusals.say(&format!("connection refused: {error}"));
+            return Answer::Refused(Refusal::NotRecorded);
+        }
+        self.opened = true;
+        match upstream::dial(&permit, self.admitted.upstream()).await {
+            Ok(stream) => {
+                self.upstream = Some(stream);
+                self.permit = Some(permit);
+                Answer::Dialled
+            }
+            Err(error) => self.unreachable(&error, Refusal::Unreachable),
+        }
+    }
+
+    pub(super) async fn secure(&mut self) -> Answer {
+        let (Some(stream), Tls::VerifyFull { ca }) =
+            (self.upstream.take(), &self.admitted.service.tls)
+        else {
+            return Answer::Refused(Refusal::Misconfigured);
+        };
+        match self.proxy.tls.secure(stream, &self.admitted.target.host, ca.as_deref()).await {
+            Ok(stream) => {
+                self.upstream = Some(stream);
+                Answer::Secured
+            }
+            Err(error @ upstream::DialError::Authorities { .. }) => {
+                self.unreachable(&error, Refusal::Misconfigured)
+            }
+            Err(error) => self.unreachable(&error, Refusal::UpstreamBroken),
+        }
+    }
+
+    fn unreachable(&mut self, error: &upstream::DialError, refusal: Refusal) -> Answer {
+        let service = &self.admitted.service.name;
+        self.proxy.refusals.say(&format!("service {service}: {error}"));
+        let blame = if matches!(refusal, Refusal::Misconfigured) { "gate" } else { "upstream" };
+        self.end(error.to_string(), Some(blame));
+        Answer::Refused(refusal)
+    }
+
+    pub(super) fn credential(&mut self) -> Answer {
+        let Some(permit) = &self.permit else {
+            return Answer::Refused(Refusal::Misconfigured);
+        };
+        let CredentialRef::File(path) = &self.admitted.service.credential;
+        match vault::credential(permit, path) {
+            Ok(secret) => Answer::Credential(secret),
+            Err(error) => {
+                let service = &self.admitted.service.name;
+                self.proxy.refusals.say(&format!("service {service}: {error}"));
+                self.end(error.to_string(), Some("gate"));
+                Answer::Refused(Refusal::Misconfigured)
+            }
+        }
+    }
+
+    pub(super) async fn cancel(&mut self, key: &CancelKey) {
+        let found = self.proxy.cancels.find(key, &self.admitted.session.id);
+        let Some((address, key)) = found else {
+            return self.end("a cancel key that this session does not hold", Some("agent"));
+        };
+        let policy = self.proxy.policy.load_full();
+        let admitted = &self.admitted;
+        let decision = policy.admit(&admitted.session.principal, &admitted.service.name);
+        if let Decision::Allow(permit) = decision
+            && let Ok(mut stream) = upstream::dial(&permit, address).await
+        {
+            let request = message::cancel_request(&key);
+            // The server answers by closing; a lost request is the agent's to repeat.
+            let _ = timeout(FAREWELL, stream.write_all(&request)).await;
+            let _ = timeout(FAREWELL, stream.shutdown()).await;
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct OpenBody<'a> {
+    application: &'a str,
+}

@@ -1,0 +1,153 @@
+//! Moves bytes between the two sockets and the four buffers, with back-pressure: a side
+//! is read only while the other side's outgoing buffer is short.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::stream::Stream;
+use crate::protocol::Buffers;
+
+/// Bytes that may wait for a slow reader before the other side is read no more.
+const HIGH_WATER: usize = 256 * 1024;
+/// A read asks for this much at first, and for up to `READ_MOST` when reads come full.
+const READ_LEAST: usize = 4 * 1024;
+const READ_MOST: usize = 128 * 1024;
+
+/// What happened on the sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    /// Bytes moved.
+    Progress,
+    /// The agent sends no more.
+    AgentClosed,
+    /// The agent can't be reached any more.
+    AgentGone,
+    /// The upstream sends no more, or can't be reached.
+    UpstreamClosed,
+}
+
+/// How far each direction is.
+#[derive(Debug)]
+pub(super) struct Pump {
+    agent_read: usize,
+    upstream_read: usize,
+    agent_closed: bool,
+    /// The longest message that the session holds back: its input must fit.
+    input_limit: usize,
+    upstream_dirty: bool,
+}
+
+impl Pump {
+    pub(super) fn new(message_limit: usize) -> Self {
+        Self {
+            agent_read: READ_LEAST,
+            upstream_read: READ_LEAST,
+            agent_closed: false,
+            input_limit: message_limit.max(HIGH_WATER),
+            upstream_dirty: false,
+        }
+    }
+
+    /// Whether the agent has said its last.
+    pub(super) fn agent_closed(&self) -> bool {
+        self.agent_closed
+    }
+
+    /// Writes and reads whatever can be, once; pending if nothing could.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut Buffers,
+        agent: &mut TcpStream,
+        upstream: Option<&mut Stream>,
+    ) -> Poll<Event> {
+        let mut progress = match write(cx, agent, &mut io.to_agent) {
+            Ok(wrote) => wrote,
+            Err(_) => return Poll::Ready(Event::AgentGone),
+        };
+        if let Some(upstream) = upstream {
+            match self.poll_upstream(cx, io, upstream) {
+                Ok(moved) => progress |= moved,
+                Err(_) => return Poll::Ready(Event::UpstreamClosed),
+            }
+        }
+        let room = io.to_upstream.len() < HIGH_WATER && io.from_agent.len() <= self.input_limit;
+        if room && !self.agent_closed {
+            match read(cx, agent, &mut io.from_agent, &mut self.agent_read) {
+                Poll::Ready(Ok(0)) => {
+                    self.agent_closed = true;
+                    return Poll::Ready(Event::AgentClosed);
+                }
+                Poll::Ready(Ok(_)) => progress = true,
+                Poll::Ready(Err(_)) => return Poll::Ready(Event::AgentGone),
+                Poll::Pending => {}
+            }
+        }
+        if progress { Poll::Ready(Event::Progress) } else { Poll::Pending }
+    }
+
+    fn poll_upstream(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut Buffers,
+        upstream: &mut Stream,
+    ) -> io::Result<bool> {
+        let mut progress = write(cx, upstream, &mut io.to_upstream)?;
+        self.upstream_dirty |= progress;
+        if self.upstream_dirty && Pin::new(&mut *upstream).poll_flush(cx)?.is_ready() {
+            self.upstream_dirty = false;
+        }
+        if io.to_agent.len() < HIGH_WATER && io.from_upstream.len() <= self.input_limit {
+            match read(cx, upstream, &mut io.from_upstream, &mut self.upstream_read) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Poll::Ready(Ok(_)) => progress = true,
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => {}
+            }
+        }
+        Ok(progress)
+    }
+}
+
+fn write(
+    cx: &mut Context<'_>,
+    socket: &mut (impl AsyncWrite + Unpin),
+    bytes: &mut BytesMut,
+) -> io::Result<bool> {
+    let mut wrote = false;
+    while !bytes.is_empty() {
+        match Pin::new(&mut *socket).poll_write(cx, bytes) {
+            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(count)) => {
+                bytes.advance(count);
+                wrote = true;
+            }
+            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Pending => return Ok(wrote),
+        }
+    }
+    if wrote {
+        // Gives the memory back to whoever reads into it.
+        *bytes = BytesMut::new();
+    }
+    Ok(wrote)
+}
+
+fn read(
+    cx: &mut Context<'_>,
+    socket: &mut (impl AsyncRead + Unpin),
+    bytes: &mut BytesMut,
+    size: &mut usize,
+) -> Poll<io::Result<usize>> {
+    bytes.reserve(*size);
+    let result = pin!(socket.read_buf(bytes)).poll(cx);
+    if let Poll::Ready(Ok(count)) = &result {
+        *size = if *count >= *size { (*size * 2).min(READ_MOST) } else { (*size / 2).max(READ_LEAST) };
+    }
+    result
+}

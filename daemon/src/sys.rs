@@ -1,1 +1,148 @@
-//! To come.
+//! Every libc call of the daemon, behind a safe function.
+//!
+//! The only unsafe code of the daemon; each block says why it is sound. What `nix` or
+//! `aya` offer safely is not repeated here.
+
+use std::ffi::{CStr, c_int, c_long};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+const BPF_OBJ_GET: c_int = 7;
+const BPF_PROG_QUERY: c_int = 16;
+const BPF_LINK_UPDATE: c_int = 29;
+
+/// `struct { ... }` of `union bpf_attr` for `BPF_OBJ_GET`.
+#[repr(C)]
+#[derive(Default)]
+struct ObjGet {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// The same for `BPF_PROG_QUERY`, as far as Linux 6.1 knows it.
+#[repr(C)]
+#[derive(Default)]
+struct ProgQuery {
+    target_fd: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    prog_cnt: u32,
+    pad: u32,
+}
+
+/// The same for `BPF_LINK_UPDATE`.
+#[repr(C)]
+#[derive(Default)]
+struct LinkUpdate {
+    link_fd: u32,
+    new_prog_fd: u32,
+    flags: u32,
+    old_prog_fd: u32,
+}
+
+/// # Safety
+/// `Attr` must be a prefix of the variant of `union bpf_attr` that `command` takes, and
+/// what it points to must be as long as the command believes.
+unsafe fn bpf<Attr>(command: c_int, attr: &mut Attr) -> io::Result<c_long> {
+    // SAFETY: the pointer and size describe `attr`, which outlives the call; the rest is
+    // the caller's promise.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<Attr>()) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+fn raw(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().cast_unsigned()
+}
+
+/// Opens a pinned object: `bpf(BPF_OBJ_GET)`.
+pub fn bpf_object(path: &CStr) -> io::Result<OwnedFd> {
+    let mut attr = ObjGet {
+        pathname: path.as_ptr() as u64,
+        ..Default::default()
+    };
+    // SAFETY: the layout is the kernel's and the path ends with a zero byte.
+    let fd = unsafe { bpf(BPF_OBJ_GET, &mut attr) }?;
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Replaces the program of a link in one step: `bpf(BPF_LINK_UPDATE)`.
+///
+/// `ENOLINK` says that the link's cgroup is gone.
+pub fn bpf_link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = LinkUpdate {
+        link_fd: raw(link),
+        new_prog_fd: raw(program),
+        ..Default::default()
+    };
+    // SAFETY: the layout is the kernel's; it holds numbers only.
+    unsafe { bpf(BPF_LINK_UPDATE, &mut attr) }.map(drop)
+}
+
+/// Ids of the programs attached to a cgroup itself: `bpf(BPF_PROG_QUERY)`.
+pub fn bpf_attached(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<Vec<u32>> {
+    // The kernel takes no more than 64 in one cgroup (BPF_CGROUP_MAX_PROGS).
+    let mut ids = [0_u32; 64];
+    let mut attr = ProgQuery {
+        target_fd: raw(cgroup),
+        attach_type,
+        prog_ids: ids.as_mut_ptr() as u64,
+        prog_cnt: 64,
+        ..Default::default()
+    };
+    // SAFETY: the layout is the kernel's; `prog_ids` has room for `prog_cnt` numbers.
+    unsafe { bpf(BPF_PROG_QUERY, &mut attr) }?;
+    let count = usize::try_from(attr.prog_cnt).map_err(io::Error::other)?;
+    Ok(ids.into_iter().take(count).collect())
+}
+
+/// # Safety
+/// `T` must be what the kernel writes for the option, and valid for every bit pattern.
+unsafe fn socket_option<T: Copy>(
+    socket: BorrowedFd<'_>,
+    level: c_int,
+    name: c_int,
+    mut value: T,
+) -> io::Result<T> {
+    let mut length = libc::socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
+    // SAFETY: both pointers are to locals that outlive the call, and the kernel writes
+    // at most `length` bytes.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw mut value).cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(value)
+    }
+}
+
+/// Cookie of the network namespace that a socket is in: `SO_NETNS_COOKIE` (Linux 5.14).
+pub fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    // SAFETY: the option is a 64-bit number.
+    unsafe { socket_option(socket, libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, 0_u64) }
+}
+
+/// Is a TCP socket past its end (state `CLOSE`, so that its address pair is free for
+/// another connection)? `TCP_INFO`, whose first byte is the state.
+pub fn tcp_is_closed(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    const TCP_CLOSE: u8 = 7;
+    // SAFETY: the kernel cuts the structure to the length asked for; one byte is a number.
+    let state = unsafe { socket_option(socket, libc::IPPROTO_TCP, libc::TCP_INFO, 0_u8) }?;
+    Ok(state == TCP_CLOSE)
+}

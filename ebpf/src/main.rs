@@ -1,2 +1,104 @@
+//! The kernel programs of Portcullis: maps and entry points; what each hook does is in
+//! the module of its name.
+//!
+//! All of them hang on one cgroup, the enforced parent. Invariant: what no program here
+//! understands is refused, and so is anything that a full map or a missing entry leaves
+//! without an owner. Absent on purpose: policy. The kernel knows destinations and
+//! sessions, not who may do what. Oldest kernel: 6.1 (`bpf_set_retval` in these hooks).
 #![no_std]
 #![no_main]
+
+mod connect4;
+mod connect6;
+mod ctx;
+mod event;
+mod redirect;
+mod sendmsg4;
+mod sendmsg6;
+mod session;
+mod sock_create;
+mod sock_ops;
+mod sock_release;
+
+use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, map, sock_ops};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::programs::{SockAddrContext, SockContext, SockOpsContext};
+use portcullis_ebpf_common::{DestKey, Listener, Meta, Origin, Session, TupleKey};
+
+/// What made the pins. Written and read by the daemon only.
+#[map]
+static META: Array<Meta> = Array::with_max_entries(1, 0);
+
+/// Cgroup id -> session.
+#[map]
+static SESSIONS: HashMap<u64, Session> = HashMap::with_max_entries(16_384, 0);
+
+/// Network namespace cookie -> the gate's listener there.
+#[map]
+static LISTENERS: HashMap<u64, Listener> = HashMap::with_max_entries(1_024, 0);
+
+/// Addresses of the policy's services; the value says nothing.
+#[map]
+static DESTINATIONS: HashMap<DestKey, u32> = HashMap::with_max_entries(16_384, 0);
+
+/// Socket cookie -> what it asked for, from connect() until the gate has accepted it.
+/// Not LRU: a full map must refuse, not forget. The daemon sets its size.
+#[map]
+static ORIGINS: HashMap<u64, Origin> = HashMap::with_max_entries(16_384, 0);
+
+/// The agent's end of a connection -> socket cookie. As large as ORIGINS, which has an
+/// entry for each of these.
+#[map]
+static TUPLES: HashMap<TupleKey, u64> = HashMap::with_max_entries(16_384, 0);
+
+/// Refusals, as `GateEvent`.
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
+
+/// How many refusals found EVENTS full.
+#[map]
+static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+#[cgroup_sock_addr(connect4)]
+fn connect4(ctx: SockAddrContext) -> i32 {
+    connect4::run(&ctx)
+}
+
+#[cgroup_sock_addr(connect6)]
+fn connect6(ctx: SockAddrContext) -> i32 {
+    connect6::run(&ctx)
+}
+
+#[cgroup_sock_addr(sendmsg4)]
+fn sendmsg4(ctx: SockAddrContext) -> i32 {
+    sendmsg4::run(&ctx)
+}
+
+#[cgroup_sock_addr(sendmsg6)]
+fn sendmsg6(ctx: SockAddrContext) -> i32 {
+    sendmsg6::run(&ctx)
+}
+
+#[cgroup_sock(sock_create)]
+fn sock_create(ctx: SockContext) -> i32 {
+    sock_create::run(&ctx)
+}
+
+#[cgroup_sock(sock_release)]
+fn sock_release(ctx: SockContext) -> i32 {
+    sock_release::run(&ctx)
+}
+
+#[sock_ops]
+fn sock_ops(ctx: SockOpsContext) -> u32 {
+    sock_ops::run(&ctx)
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

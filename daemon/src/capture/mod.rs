@@ -1,1 +1,236 @@
-//! To come.
+//! The gate in the kernel: programs on the enforced cgroup turn every TCP connect() of
+//! an agent session to the gate's listener and refuse everything else.
+//!
+//! [`Gate::start`] returns only when the kernel lists every program as attached. Programs,
+//! maps and links are pinned: dropping the [`Gate`], or killing the daemon, leaves the
+//! gate shut, and the next start adopts it with its sessions. [`release`] takes it down.
+//! The only user of aya. Absent on purpose: who a session belongs to, what it may do.
+
+mod attach;
+pub mod cgroupfs;
+mod error;
+mod events;
+mod host;
+mod loader;
+mod maps;
+mod netns;
+mod orig_dst;
+mod release;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::fs::File;
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::Flock;
+use portcullis_ebpf_common::Session;
+
+pub use attach::Layer;
+pub use error::CaptureError;
+pub use events::{Events, GateRefused, Reason};
+pub use netns::NetnsCookie;
+pub use orig_dst::Origin;
+pub use release::release;
+
+use crate::types::{CgroupId, PeerAddr, SessionId};
+use attach::Enforced;
+use loader::Pins;
+use maps::Maps;
+
+/// Where the gate is put up.
+#[derive(Debug, Clone)]
+pub struct GateConfig {
+    /// The enforced cgroup, relative to the cgroup2 mount: `portcullis`.
+    pub cgroup: String,
+    /// Mount point of the bpf file system; mounted if it isn't: `/sys/fs/bpf`.
+    pub bpffs: PathBuf,
+    /// Directory for the pins, relative to it: `portcullis`.
+    pub pins: String,
+    /// Where redirected connections go.
+    pub listener: ListenerConfig,
+    /// How many connections may wait for the gate's accept at once. Pins that are
+    /// adopted keep the number that they were made with.
+    pub connections: u32,
+}
+
+/// The gate's listener and the network namespace that it is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenerConfig {
+    /// IPv4, and IPv4-mapped IPv6.
+    pub v4: SocketAddrV4,
+    /// IPv6; without it IPv6 connects are refused.
+    pub v6: Option<SocketAddrV6>,
+    /// The namespace; sockets of others are refused.
+    pub netns: NetnsCookie,
+}
+
+/// A session's cgroup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionCgroup {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Its id.
+    pub id: CgroupId,
+}
+
+/// How [`Gate::start`] found the pins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adopted {
+    /// There were none, or none that were complete.
+    Fresh,
+    /// Made by this very object.
+    Same,
+    /// Made by another object with the same map layout; its programs were replaced.
+    Upgraded,
+}
+
+/// The gate, in force.
+pub struct Gate {
+    enforced: Enforced,
+    pins: Pins,
+    maps: Maps,
+    adopted: Adopted,
+    _lock: Flock<File>,
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate")
+            .field("enforced", &self.enforced.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Gate {
+    /// Puts the gate up, or takes over the one that is pinned, and checks with the kernel
+    /// that it is in force. Sessions and destinations of pinned maps are kept.
+    ///
+    /// # Errors
+    /// The host lacks something, another daemon holds the gate, the pins are of another
+    /// version, or the kernel refused a step. What was attached by then stays attached.
+    pub fn start(config: &GateConfig) -> Result<(Self, Events), CaptureError> {
+        let cgroup2 = host::preflight()?;
+        host::mount_bpffs(&config.bpffs)?;
+        let pins = Pins::new(&config.bpffs, &config.pins);
+        for directory in [pins.maps(), pins.programs(), pins.links()] {
+            host::make_dir(&directory)?;
+        }
+        let lock = host::lock(pins.root())?;
+        let enforced = open_enforced(cgroup2.join(&config.cgroup))?;
+        let mut object = loader::load(&pins, config.connections)?;
+        let before = loader::meta(&mut object)?;
+        let maps = Maps::take(&mut object)?;
+        maps.set_listener(&config.listener)?;
+        attach::attach(&mut object, &pins, &enforced)?;
+        let layers = attach::verify(&pins, &enforced)?;
+        attach::verify_loaded(&object, &layers, &enforced)?;
+        let adopted = loader::sign(&mut object, before)?;
+        let events = Events::take(&mut object)?;
+        Ok((
+            Self {
+                enforced,
+                pins,
+                maps,
+                adopted,
+                _lock: lock,
+            },
+            events,
+        ))
+    }
+
+    /// How the pins were found at the start.
+    pub fn adopted(&self) -> Adopted {
+        self.adopted
+    }
+
+    /// The enforced cgroup's directory.
+    pub fn enforced(&self) -> &Path {
+        &self.enforced.path
+    }
+
+    /// Makes the cgroup of a session below the enforced one. Nothing passes from it until
+    /// [`Gate::open_session`].
+    ///
+    /// # Errors
+    /// The directory can't be made.
+    pub fn create_session_cgroup(&self, id: &SessionId) -> Result<SessionCgroup, CaptureError> {
+        let path = self.enforced.path.join(id.as_str());
+        cgroupfs::create(&path).map_err(CaptureError::io("mkdir", &path))?;
+        let id = cgroupfs::id(&path).map_err(CaptureError::io("stat", &path))?;
+        Ok(SessionCgroup { path, id })
+    }
+
+    /// From now on connects from this cgroup and those below it go to the gate.
+    ///
+    /// # Errors
+    /// Too many sessions.
+    pub fn open_session(&self, id: CgroupId) -> Result<(), CaptureError> {
+        self.maps.sessions.insert(id.0, Session { flags: 0 })
+    }
+
+    /// From now on connects from this cgroup are refused. Connections that are up are the
+    /// proxy's to cut.
+    ///
+    /// # Errors
+    /// The map can't be written.
+    pub fn close_session(&self, id: CgroupId) -> Result<(), CaptureError> {
+        self.maps.sessions.remove(&id.0)
+    }
+
+    /// The sessions that are open in the kernel, adopted ones too.
+    ///
+    /// # Errors
+    /// The map can't be read.
+    pub fn sessions(&self) -> Result<Vec<CgroupId>, CaptureError> {
+        self.maps.session_ids()
+    }
+
+    /// Makes this the set of addresses that an agent may ask for at all; the policy
+    /// decides on the rest.
+    ///
+    /// # Errors
+    /// Too many of them.
+    pub fn set_destinations(&self, wanted: &HashSet<SocketAddr>) -> Result<(), CaptureError> {
+        self.maps.set_destinations(wanted)
+    }
+
+    /// What the connection from `peer`, just accepted in `netns`, asked for; each is given
+    /// once. None: refuse the connection.
+    ///
+    /// A connection that has already ended frees its address for the next: ask
+    /// [`crate::sys::tcp_is_closed`] afterwards, and refuse it if so.
+    ///
+    /// # Errors
+    /// The maps can't be read.
+    pub fn take_origin(
+        &self,
+        peer: PeerAddr,
+        netns: NetnsCookie,
+    ) -> Result<Option<Origin>, CaptureError> {
+        orig_dst::take(&self.maps, peer, netns)
+    }
+
+    /// How many connections wait to be taken.
+    ///
+    /// # Errors
+    /// The maps can't be read.
+    pub fn waiting(&self) -> Result<usize, CaptureError> {
+        let (origins, tuples) = (self.maps.origins.keys()?, self.maps.tuples.keys()?);
+        Ok(origins.len().max(tuples.len()))
+    }
+
+    /// What is in force, asked from the kernel at this moment.
+    ///
+    /// # Errors
+    /// A program is not attached: the gate is not whole.
+    pub fn layers(&self) -> Result<Vec<Layer>, CaptureError> {
+        attach::verify(&self.pins, &self.enforced)
+    }
+}
+
+fn open_enforced(path: PathBuf) -> Result<Enforced, CaptureError> {
+    cgroupfs::create(&path).map_err(CaptureError::io("mkdir", &path))?;
+    let directory = File::open(&path).map_err(CaptureError::io("open", &path))?;
+    Ok(Enforced { path, directory })
+}

@@ -1,2 +1,259 @@
-//! Shared types.
+//! Types and constants that the kernel programs and the daemon share.
+//!
+//! Everything here crosses the boundary as bytes of a BPF map: fixed-width integers,
+//! padding written out, sizes asserted. Addresses are 16 bytes in network order, IPv4 as
+//! IPv4-mapped IPv6; ports are in host byte order. Feature `user` adds `aya::Pod`.
+//! A change to any layout here, or to what a map holds, raises [`ABI`].
 #![no_std]
+
+/// Version of the map layouts. Pins of another version are refused, never read.
+pub const ABI: u32 = 1;
+
+/// Deepest cgroup level (the root is level 0) at which a session is looked for. A process
+/// that sits deeper is refused: a narrower session could hide there.
+pub const MAX_CGROUP_LEVEL: i32 = 15;
+
+/// `AF_INET`.
+pub const AF_INET: u32 = 2;
+/// `AF_INET6`.
+pub const AF_INET6: u32 = 10;
+/// `SOCK_STREAM`.
+pub const SOCK_STREAM: u32 = 1;
+/// `SOCK_DGRAM`.
+pub const SOCK_DGRAM: u32 = 2;
+/// `IPPROTO_TCP`.
+pub const IPPROTO_TCP: u32 = 6;
+/// `IPPROTO_UDP`.
+pub const IPPROTO_UDP: u32 = 17;
+
+/// Bit of [`Listener::flags`]: there is an IPv6 listener.
+pub const LISTENER_V6: u32 = 1;
+
+/// What the pinned maps were made by.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// [`ABI`] of the maps; 0 until the first start has finished.
+    pub abi: u32,
+    /// Zero.
+    pub pad: u32,
+    /// Hash of the object whose programs are attached.
+    pub object: u64,
+}
+
+/// The gate's listener in one network namespace; its key is the namespace's cookie.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// IPv4 address, network order.
+    pub v4: [u8; 4],
+    /// Port of the IPv4 listener.
+    pub port4: u16,
+    /// Port of the IPv6 listener.
+    pub port6: u16,
+    /// IPv6 address, network order.
+    pub v6: [u8; 16],
+    /// [`LISTENER_V6`].
+    pub flags: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// An agent session; its key is the id of its cgroup.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// None defined yet; zero.
+    pub flags: u64,
+}
+
+/// Key of a destination that the policy knows as a service.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DestKey {
+    /// Address.
+    pub addr: [u8; 16],
+    /// Port.
+    pub port: u16,
+    /// Zero.
+    pub pad: u16,
+}
+
+/// What a socket asked for before it was turned to the gate; its key is the socket cookie.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Destination address.
+    pub dst: [u8; 16],
+    /// Cgroup id of the process that connected (the leaf).
+    pub cgroup: u64,
+    /// Cgroup id of its session.
+    pub session: u64,
+    /// Cookie of the socket's network namespace.
+    pub netns: u64,
+    /// Process (thread group) id in the first pid namespace.
+    pub pid: u32,
+    /// User id in the first user namespace.
+    pub uid: u32,
+    /// Destination port.
+    pub port: u16,
+    /// Address family of the socket.
+    pub family: u16,
+    /// 1 once a [`TupleKey`] leads here: from then on the end of the TCP connection
+    /// removes the entry, before that the closing of the socket.
+    pub tied: u32,
+    /// Name of the process.
+    pub comm: [u8; 16],
+}
+
+/// The agent's end of a connection to the gate, as `accept(2)` reports it; leads to the
+/// socket cookie. The other end is always the gate's listener.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TupleKey {
+    /// Source address.
+    pub addr: [u8; 16],
+    /// Cookie of the network namespace.
+    pub netns: u64,
+    /// Source port.
+    pub port: u16,
+    /// Zero.
+    pub pad: [u16; 3],
+}
+
+/// Something that a program refused.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GateEvent {
+    /// Destination address; zero where there is none.
+    pub dst: [u8; 16],
+    /// Cgroup id of the process (the leaf).
+    pub cgroup: u64,
+    /// Cgroup id of its session; 0 when it has none.
+    pub session: u64,
+    /// Cookie of the socket's network namespace.
+    pub netns: u64,
+    /// Process (thread group) id in the first pid namespace.
+    pub pid: u32,
+    /// User id in the first user namespace.
+    pub uid: u32,
+    /// Why: one of [`reason`].
+    pub reason: u32,
+    /// Which program: one of [`hook`].
+    pub hook: u32,
+    /// Address family of the socket.
+    pub family: u32,
+    /// Type of the socket (`SOCK_STREAM`, ...).
+    pub kind: u32,
+    /// Protocol of the socket (`IPPROTO_TCP`, ...).
+    pub protocol: u32,
+    /// Destination port; 0 where there is none.
+    pub port: u32,
+    /// Name of the process.
+    pub comm: [u8; 16],
+}
+
+/// Values of [`GateEvent::reason`].
+pub mod reason {
+    /// The process is under the enforced cgroup but in no session.
+    pub const NO_SESSION: u32 = 1;
+    /// The process sits deeper than [`crate::MAX_CGROUP_LEVEL`].
+    pub const TOO_DEEP: u32 = 2;
+    /// Neither TCP nor anything else that the gate understands.
+    pub const NOT_TCP: u32 = 3;
+    /// No service of the policy is at this address and port.
+    pub const UNKNOWN_DESTINATION: u32 = 4;
+    /// The gate has no listener in the socket's network namespace.
+    pub const NO_LISTENER: u32 = 5;
+    /// The gate has no IPv6 listener there.
+    pub const NO_LISTENER_V6: u32 = 6;
+    /// The map of waiting connections is full.
+    pub const MAP_FULL: u32 = 7;
+    /// A datagram.
+    pub const DATAGRAM: u32 = 8;
+    /// A kind of socket that the gate does not understand.
+    pub const SOCKET_KIND: u32 = 9;
+}
+
+/// Values of [`GateEvent::hook`].
+pub mod hook {
+    /// `cgroup/connect4`.
+    pub const CONNECT4: u32 = 1;
+    /// `cgroup/connect6`.
+    pub const CONNECT6: u32 = 2;
+    /// `cgroup/sendmsg4`.
+    pub const SENDMSG4: u32 = 3;
+    /// `cgroup/sendmsg6`.
+    pub const SENDMSG6: u32 = 4;
+    /// `cgroup/sock_create`.
+    pub const SOCK_CREATE: u32 = 5;
+    /// `sockops`.
+    pub const SOCK_OPS: u32 = 6;
+}
+
+/// An IPv4 address (network order) as IPv4-mapped IPv6.
+#[inline(always)]
+pub const fn mapped(v4: [u8; 4]) -> [u8; 16] {
+    [
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3],
+    ]
+}
+
+/// May a process of a session make this socket? TCP, and UDP, which is then refused where
+/// it sends: resolvers and address sorting ask for one and live with its refusal, but not
+/// all live without it. MPTCP is not among them: its subflows are connections of the
+/// kernel's own choosing, and clients that try it fall back to TCP.
+#[inline(always)]
+pub const fn may_create(family: u32, kind: u32, protocol: u32) -> bool {
+    (family == AF_INET || family == AF_INET6)
+        && ((kind == SOCK_STREAM && protocol == IPPROTO_TCP)
+            || (kind == SOCK_DGRAM && protocol == IPPROTO_UDP))
+}
+
+const _: () = {
+    assert!(size_of::<Meta>() == 16);
+    assert!(size_of::<Listener>() == 32);
+    assert!(size_of::<Session>() == 8);
+    assert!(size_of::<DestKey>() == 20);
+    assert!(size_of::<Origin>() == 72);
+    assert!(size_of::<TupleKey>() == 32);
+    assert!(size_of::<GateEvent>() == 88);
+};
+
+#[cfg(feature = "user")]
+mod pod {
+    macro_rules! pod {
+        ($($name:ident),*) => {$(
+            // SAFETY: `repr(C)`, integers and arrays of integers only, no padding (the
+            // size asserts above would differ), every bit pattern valid.
+            unsafe impl aya::Pod for crate::$name {}
+        )*};
+    }
+    pod!(
+        Meta, Listener, Session, DestKey, Origin, TupleKey, GateEvent
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_tcp_and_udp_of_the_inet_families() {
+        assert!(may_create(AF_INET, SOCK_STREAM, IPPROTO_TCP));
+        assert!(may_create(AF_INET6, SOCK_DGRAM, IPPROTO_UDP));
+        let (mptcp, sctp, icmp, udplite, raw) = (262, 132, 1, 136, 3);
+        assert!(!may_create(AF_INET, SOCK_STREAM, mptcp));
+        assert!(!may_create(AF_INET, SOCK_STREAM, sctp));
+        assert!(!may_create(AF_INET, SOCK_DGRAM, icmp));
+        assert!(!may_create(AF_INET6, SOCK_DGRAM, udplite));
+        assert!(!may_create(AF_INET, raw, IPPROTO_TCP));
+        assert!(!may_create(1, SOCK_STREAM, IPPROTO_TCP));
+    }
+
+    #[test]
+    fn mapped_address_is_the_one_of_rfc_4291() {
+        let v6 = core::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
+        assert_eq!(mapped([192, 0, 2, 1]), v6.octets());
+    }
+}

@@ -1,0 +1,123 @@
+//! The cgroup v2 file system: where it is, and the few files of it that the gate uses.
+//!
+//! A cgroup's id is the inode number of its directory. Absent: controllers and limits.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use super::CaptureError;
+use crate::types::CgroupId;
+
+/// Where the cgroup2 hierarchy is mounted, from `/proc/self/mountinfo`.
+///
+/// # Errors
+/// There is none (a host that knows only version 1).
+pub fn mount_point() -> Result<PathBuf, CaptureError> {
+    let path = "/proc/self/mountinfo";
+    let text = fs::read_to_string(path).map_err(CaptureError::io("read", path))?;
+    find_cgroup2(&text).ok_or(CaptureError::NoCgroup2)
+}
+
+/// The mount point of the first cgroup2 line whose root is the hierarchy's own
+/// (proc_pid_mountinfo(5): fields 4, 5, and the type after the dash).
+fn find_cgroup2(mountinfo: &str) -> Option<PathBuf> {
+    mountinfo.lines().find_map(|line| {
+        let (mount, file_system) = line.split_once(" - ")?;
+        let mut fields = mount.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        let is_cgroup2 = file_system.split(' ').next() == Some("cgroup2");
+        (is_cgroup2 && root == "/").then(|| PathBuf::from(unescape(point)))
+    })
+}
+
+/// Undoes the octal escapes of mountinfo for the characters that it escapes.
+fn unescape(point: &str) -> String {
+    let escapes = [
+        ("\\040", " "),
+        ("\\011", "\t"),
+        ("\\012", "\n"),
+        ("\\134", "\\"),
+    ];
+    escapes
+        .iter()
+        .fold(point.to_owned(), |text, (code, plain)| {
+            text.replace(code, plain)
+        })
+}
+
+/// Makes a cgroup and those above it; one that exists is taken as it is.
+pub fn create(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)
+}
+
+/// The id that the kernel programs see for a cgroup directory.
+pub fn id(path: &Path) -> io::Result<CgroupId> {
+    Ok(CgroupId(fs::metadata(path)?.ino()))
+}
+
+/// Moves a process, all its threads, into a cgroup.
+pub fn move_process(path: &Path, pid: u32) -> io::Result<()> {
+    fs::write(path.join("cgroup.procs"), pid.to_string())
+}
+
+/// Is there a live process in the cgroup or below it?
+pub fn is_populated(path: &Path) -> io::Result<bool> {
+    let events = fs::read_to_string(path.join("cgroup.events"))?;
+    Ok(events.lines().any(|line| line == "populated 1"))
+}
+
+/// Kills every process in the cgroup and below it (Linux 5.14).
+pub fn kill(path: &Path) -> io::Result<()> {
+    fs::write(path.join("cgroup.kill"), "1")
+}
+
+/// Removes an empty cgroup and the empty ones below it.
+///
+/// # Errors
+/// `EBUSY` while a process lives there; one that has just died may hold it for up to a
+/// second, which is waited for.
+pub fn remove(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove(&entry.path())?;
+        }
+    }
+    let mut tries = 0;
+    loop {
+        match fs::remove_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && tries < 50 => {
+                if is_populated(path)? {
+                    return Err(error);
+                }
+                tries += 1;
+                sleep(Duration::from_millis(20));
+            }
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_hierarchy_beside_version_1_and_bind_mounts() {
+        let mountinfo = "\
+31 24 0:27 / /sys/fs/cgroup/cpu rw shared:9 - cgroup cgroup rw,cpu
+32 24 0:28 /docker/x /inner rw - cgroup2 cgroup2 rw
+33 24 0:28 / /sys/fs/cgroup/uni\\040fied rw,nosuid shared:10 - cgroup2 cgroup2 rw
+";
+        let found = find_cgroup2(mountinfo);
+        assert_eq!(found.as_deref(), Some(Path::new("/sys/fs/cgroup/uni fied")));
+        assert_eq!(
+            find_cgroup2("31 24 0:27 / /x rw - cgroup cgroup rw,cpu\n"),
+            None
+        );
+    }
+}

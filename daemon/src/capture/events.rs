@@ -1,0 +1,241 @@
+//! What the kernel programs refused, one event each.
+//!
+//! The ring buffer has one reader. Events that found it full are lost and counted; the
+//! refusal itself never depends on it.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
+
+use aya::Ebpf;
+use aya::maps::{MapData, PerCpuArray, RingBuf};
+use portcullis_ebpf_common::{GateEvent, hook, reason};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::CaptureError;
+use super::orig_dst::text;
+use crate::types::{CgroupId, OrigDst};
+
+/// Why a program refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The process is under the enforced cgroup but in no session.
+    NoSession,
+    /// The process sits too deep in the cgroup tree for its session to be found.
+    TooDeep,
+    /// A connect() of something else than TCP.
+    NotTcp,
+    /// No service of the policy is at this address and port.
+    UnknownDestination,
+    /// The gate has no listener in the socket's network namespace.
+    NoListener,
+    /// The gate has no IPv6 listener there.
+    NoListenerV6,
+    /// Too many connections wait for the gate.
+    MapFull,
+    /// A datagram.
+    Datagram,
+    /// A kind of socket that the gate does not understand.
+    SocketKind,
+    /// A number that this daemon does not know.
+    Unknown(u32),
+}
+
+impl Reason {
+    fn new(number: u32) -> Self {
+        match number {
+            reason::NO_SESSION => Self::NoSession,
+            reason::TOO_DEEP => Self::TooDeep,
+            reason::NOT_TCP => Self::NotTcp,
+            reason::UNKNOWN_DESTINATION => Self::UnknownDestination,
+            reason::NO_LISTENER => Self::NoListener,
+            reason::NO_LISTENER_V6 => Self::NoListenerV6,
+            reason::MAP_FULL => Self::MapFull,
+            reason::DATAGRAM => Self::Datagram,
+            reason::SOCKET_KIND => Self::SocketKind,
+            other => Self::Unknown(other),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoSession => "in no session",
+            Self::TooDeep => "too deep in the cgroup tree",
+            Self::NotTcp => "not TCP",
+            Self::UnknownDestination => "no service of the policy is there",
+            Self::NoListener => "no gate in this network namespace",
+            Self::NoListenerV6 => "no IPv6 gate in this network namespace",
+            Self::MapFull => "too many connections wait for the gate",
+            Self::Datagram => "datagram",
+            Self::SocketKind => "kind of socket not allowed",
+            Self::Unknown(number) => return write!(f, "reason {number}"),
+        })
+    }
+}
+
+/// One refusal of a kernel program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GateRefused {
+    /// Why.
+    pub reason: Reason,
+    /// Which program.
+    pub hook: &'static str,
+    /// Where to; none when a socket was to be made.
+    pub dst: Option<OrigDst>,
+    /// Cgroup of the process (the leaf).
+    pub cgroup: CgroupId,
+    /// Cgroup of its session.
+    pub session: Option<CgroupId>,
+    /// Its process (thread group) id, in the first pid namespace.
+    pub pid: u32,
+    /// Its user id, in the first user namespace.
+    pub uid: u32,
+    /// Its name, as the process chose it.
+    pub comm: String,
+    /// Address family of the socket (`AF_INET`, ...).
+    pub family: u32,
+    /// Type of the socket (`SOCK_STREAM`, ...).
+    pub kind: u32,
+    /// Protocol of the socket (`IPPROTO_TCP`, ...).
+    pub protocol: u32,
+}
+
+impl GateRefused {
+    /// Reads an event out of the ring buffer's bytes; none if they are no event.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let mut words = Words(bytes);
+        let dst = words.array()?;
+        let (cgroup, session, _netns) = (words.u64()?, words.u64()?, words.u64()?);
+        let (pid, uid) = (words.u32()?, words.u32()?);
+        let (reason, hook) = (words.u32()?, words.u32()?);
+        let (family, kind, protocol) = (words.u32()?, words.u32()?, words.u32()?);
+        let port = words.u32()?;
+        let comm: [u8; 16] = words.array()?;
+        let dst = SocketAddr::new(Ipv6Addr::from(dst).into(), u16::try_from(port).ok()?);
+        let creates = hook == hook::SOCK_CREATE;
+        Some(Self {
+            reason: Reason::new(reason),
+            hook: hook_name(hook),
+            dst: (!creates).then(|| OrigDst::new(dst)),
+            cgroup: CgroupId(cgroup),
+            session: (session != 0).then_some(CgroupId(session)),
+            pid,
+            uid,
+            comm: text(&comm),
+            family,
+            kind,
+            protocol,
+        })
+    }
+}
+
+fn hook_name(number: u32) -> &'static str {
+    match number {
+        hook::CONNECT4 => "connect4",
+        hook::CONNECT6 => "connect6",
+        hook::SENDMSG4 => "sendmsg4",
+        hook::SENDMSG6 => "sendmsg6",
+        hook::SOCK_CREATE => "sock_create",
+        hook::SOCK_OPS => "sock_ops",
+        _ => "unknown",
+    }
+}
+
+/// The fields of a `repr(C)` structure without padding, in their order.
+struct Words<'a>(&'a [u8]);
+
+impl Words<'_> {
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, tail) = self.0.split_first_chunk()?;
+        self.0 = tail;
+        Some(*head)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_ne_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_ne_bytes)
+    }
+}
+
+/// The reader of the ring buffer.
+pub struct Events {
+    ring: RingBuf<MapData>,
+    lost: PerCpuArray<MapData, u64>,
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Events")
+    }
+}
+
+impl Events {
+    pub(super) fn take(object: &mut Ebpf) -> Result<Self, CaptureError> {
+        let ring = object
+            .take_map("EVENTS")
+            .ok_or(CaptureError::Missing("EVENTS"))?;
+        let lost = object
+            .take_map("LOST")
+            .ok_or(CaptureError::Missing("LOST"))?;
+        Ok(Self {
+            ring: RingBuf::try_from(ring).map_err(CaptureError::map("EVENTS"))?,
+            lost: PerCpuArray::try_from(lost).map_err(CaptureError::map("LOST"))?,
+        })
+    }
+
+    /// The next event, if one is there.
+    pub fn try_next(&mut self) -> Option<GateRefused> {
+        while let Some(item) = self.ring.next() {
+            match GateRefused::parse(&item) {
+                Some(event) => return Some(event),
+                None => tracing::error!(bytes = item.len(), "event of unknown form"),
+            }
+        }
+        None
+    }
+
+    /// Waits for the next event. Dropping the future loses none. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The ring buffer can't be waited for (`epoll_ctl`).
+    pub async fn next(&mut self) -> io::Result<GateRefused> {
+        loop {
+            if let Some(event) = self.try_next() {
+                return Ok(event);
+            }
+            let ready = AsyncFd::register_with_interest(self.ring.as_fd(), Interest::READABLE)?;
+            drop(ready.readable().await?);
+        }
+    }
+
+    /// How many events were lost, since the maps were made, because nobody read in time.
+    ///
+    /// # Errors
+    /// The map can't be read.
+    pub fn lost(&self) -> Result<u64, CaptureError> {
+        let counts = self.lost.get(&0, 0).map_err(CaptureError::map("LOST"))?;
+        Ok(counts.iter().sum())
+    }
+}
+
+// `parse` reads the fields one by one: it must be changed when this changes.
+const _: () = assert!(size_of::<GateEvent>() == 16 + 3 * 8 + 8 * 4 + 16);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_bytes_are_no_event() {
+        assert_eq!(GateRefused::parse(&[0; 87]), None);
+        let event = GateRefused::parse(&[0; 88]).expect("88 bytes");
+        assert_eq!((event.reason, event.session), (Reason::Unknown(0), None));
+    }
+}

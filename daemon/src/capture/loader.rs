@@ -1,0 +1,174 @@
+//! From the embedded object to loaded programs on pinned maps.
+//!
+//! Maps that are pinned already are adopted with what they hold. Invariant: nothing is
+//! loaded on maps of another layout. Attaching is the next step, in `attach`.
+
+use std::path::{Path, PathBuf};
+
+use aya::maps::{Array, MapData, MapInfo};
+use aya::programs::Program;
+use aya::{Ebpf, EbpfLoader};
+use portcullis_ebpf_common::{ABI, DestKey, GateEvent, Listener, Meta, Origin, Session, TupleKey};
+
+use super::attach::HOOKS;
+use super::{Adopted, CaptureError};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portcullis-ebpf.o"));
+
+const fn size<T>() -> u32 {
+    size_of::<T>() as u32
+}
+
+/// Every map with its key and value size.
+const MAPS: [(&str, u32, u32); 8] = [
+    ("META", size::<u32>(), size::<Meta>()),
+    ("SESSIONS", size::<u64>(), size::<Session>()),
+    ("LISTENERS", size::<u64>(), size::<Listener>()),
+    ("DESTINATIONS", size::<DestKey>(), size::<u32>()),
+    ("ORIGINS", size::<u64>(), size::<Origin>()),
+    ("TUPLES", size::<TupleKey>(), size::<u64>()),
+    ("EVENTS", 0, 0),
+    ("LOST", size::<u32>(), size::<u64>()),
+];
+// An event must fit its ring buffer many times; a page is the smallest.
+const _: () = assert!(size_of::<GateEvent>() < 512);
+
+/// Where each kind of object is pinned.
+#[derive(Debug, Clone)]
+pub(super) struct Pins {
+    root: PathBuf,
+}
+
+impl Pins {
+    pub(super) fn new(bpffs: &Path, name: &str) -> Self {
+        Self {
+            root: bpffs.join(name),
+        }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn maps(&self) -> PathBuf {
+        self.root.join("maps")
+    }
+
+    pub(super) fn programs(&self) -> PathBuf {
+        self.root.join("programs")
+    }
+
+    pub(super) fn links(&self) -> PathBuf {
+        self.root.join("links")
+    }
+}
+
+/// Loads the object on the pinned maps (made where missing) and every program of it.
+pub(super) fn load(pins: &Pins, connections: u32) -> Result<Ebpf, CaptureError> {
+    check_layouts(&pins.maps())?;
+    let mut loader = EbpfLoader::new();
+    loader
+        .map_max_entries("ORIGINS", connections)
+        .map_max_entries("TUPLES", connections);
+    for (name, ..) in MAPS {
+        loader.map_pin_path(name, pins.maps().join(name));
+    }
+    let mut object = loader
+        .load(OBJECT)
+        .map_err(|error| CaptureError::Object(Box::new(error)))?;
+    check_abi(pins, meta(&mut object)?)?;
+    for hook in HOOKS {
+        let program = object
+            .program_mut(hook.name)
+            .ok_or(CaptureError::Missing(hook.name))?;
+        match program {
+            Program::CgroupSockAddr(program) => program.load(),
+            Program::CgroupSock(program) => program.load(),
+            Program::SockOps(program) => program.load(),
+            _ => return Err(CaptureError::Missing(hook.name)),
+        }
+        .map_err(CaptureError::program(hook.name))?;
+    }
+    Ok(object)
+}
+
+fn check_layouts(maps: &Path) -> Result<(), CaptureError> {
+    for (name, key, value) in MAPS {
+        let path = maps.join(name);
+        if !path.exists() {
+            continue;
+        }
+        let info = MapInfo::from_pin(&path).map_err(CaptureError::map(name))?;
+        if (info.key_size(), info.value_size()) != (key, value) {
+            let what = format!("map {name} has another layout");
+            return Err(CaptureError::OtherVersion {
+                path: maps.to_owned(),
+                what,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn check_abi(pins: &Pins, found: Meta) -> Result<(), CaptureError> {
+    if found.abi == 0 || found.abi == ABI {
+        return Ok(());
+    }
+    let what = format!("map layout {}, this daemon has {ABI}", found.abi);
+    Err(CaptureError::OtherVersion {
+        path: pins.root().to_owned(),
+        what,
+    })
+}
+
+/// Which object the pins belong to.
+pub(super) fn meta(object: &mut Ebpf) -> Result<Meta, CaptureError> {
+    meta_map(object)?
+        .get(&0, 0)
+        .map_err(CaptureError::map("META"))
+}
+
+/// Notes in the pins that they belong to this object now, and says what they were before.
+pub(super) fn sign(object: &mut Ebpf, before: Meta) -> Result<Adopted, CaptureError> {
+    let mine = Meta {
+        abi: ABI,
+        pad: 0,
+        object: hash(OBJECT),
+    };
+    meta_map(object)?
+        .set(0, mine, 0)
+        .map_err(CaptureError::map("META"))?;
+    Ok(match before {
+        Meta { abi: 0, .. } => Adopted::Fresh,
+        same if same == mine => Adopted::Same,
+        _ => Adopted::Upgraded,
+    })
+}
+
+fn meta_map(object: &mut Ebpf) -> Result<Array<&mut MapData, Meta>, CaptureError> {
+    let map = object
+        .map_mut("META")
+        .ok_or(CaptureError::Missing("META"))?;
+    Array::try_from(map).map_err(CaptureError::map("META"))
+}
+
+/// FNV-1a: tells builds apart, protects nothing.
+const fn hash(bytes: &[u8]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut at = 0;
+    while at < bytes.len() {
+        hash = (hash ^ bytes[at] as u64).wrapping_mul(0x0100_0000_01b3);
+        at += 1;
+    }
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hash_is_fnv_1a() {
+        assert_eq!(hash(b"foobar"), 0x8594_4171_f739_67e8);
+    }
+}

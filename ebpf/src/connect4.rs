@@ -1,0 +1,22 @@
+//! `cgroup/connect4`: an IPv4 connect() goes to the gate or is refused at once. Linux 6.1.
+
+use aya_ebpf::programs::SockAddrContext;
+use portcullis_ebpf_common::hook;
+
+use crate::event::{ECONNREFUSED, PASS, refuse};
+use crate::redirect::{admit, attempt4};
+use crate::{session, set_field};
+
+#[inline(always)]
+pub fn run(ctx: &SockAddrContext) -> i32 {
+    let attempt = attempt4(ctx, hook::CONNECT4);
+    let place = session::current();
+    match admit(ctx, &attempt, &place, 0) {
+        Ok(listener) => {
+            set_field!(ctx.sock_addr, user_ip4 = u32::from_ne_bytes(listener.v4));
+            set_field!(ctx.sock_addr, user_port = u32::from(listener.port4.to_be()));
+            PASS
+        }
+        Err(reason) => refuse(ctx, &attempt, &place, reason, ECONNREFUSED),
+    }
+}

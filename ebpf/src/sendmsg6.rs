@@ -1,0 +1,20 @@
+//! `cgroup/sendmsg6`: no IPv6 datagram leaves an unconnected socket. Linux 6.1.
+
+use aya_ebpf::programs::SockAddrContext;
+use portcullis_ebpf_common::{hook, reason};
+
+use crate::event::{ECONNREFUSED, refuse};
+use crate::redirect::attempt6;
+use crate::session;
+
+#[inline(always)]
+pub fn run(ctx: &SockAddrContext) -> i32 {
+    let attempt = attempt6(ctx, hook::SENDMSG6);
+    refuse(
+        ctx,
+        &attempt,
+        &session::current(),
+        reason::DATAGRAM,
+        ECONNREFUSED,
+    )
+}

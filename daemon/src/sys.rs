@@ -146,3 +146,15 @@ pub fn tcp_is_closed(socket: BorrowedFd<'_>) -> io::Result<bool> {
     let state = unsafe { socket_option(socket, libc::IPPROTO_TCP, libc::TCP_INFO, 0_u8) }?;
     Ok(state == TCP_CLOSE)
 }
+
+/// Marks every descriptor from `first` on to be closed at exec: `close_range(2)` with
+/// `CLOSE_RANGE_CLOEXEC` (Linux 5.11).
+pub fn close_on_exec_from(first: u32) -> io::Result<()> {
+    let flags = libc::CLOSE_RANGE_CLOEXEC as libc::c_int;
+    // SAFETY: the call only sets a flag; no descriptor that somebody owns is closed.
+    if unsafe { libc::close_range(first, u32::MAX, flags) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

@@ -1,1 +1,10 @@
-fn main(){}
+//! `portcullis`: the command line of sysadmins and agents' launchers.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use portcullis::control::commands::{Cli, run};
+
+fn main() -> ExitCode {
+    run(Cli::parse())
+}

@@ -82,4 +82,3 @@ pub enum Decision {
     /// Must not.
     Deny(Denial),
 }
-impl Denial { pub fn message(&self)->String{String::new()} pub fn hint(&self)->String{String::new()} }

@@ -1,0 +1,86 @@
+//! What goes over the control socket, as JSON.
+
+use serde::{Deserialize, Serialize};
+
+/// `POST /v1/sessions`: put the caller into a new agent session.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartSession {
+    /// The principal to act for.
+    pub principal: String,
+}
+
+/// Its answer; the caller is in the session's cgroup when it reads this.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Started {
+    /// The session.
+    pub session: String,
+    /// The roles that the policy gives it now.
+    pub roles: Vec<String>,
+}
+
+/// `GET /v1/sessions`: one live session.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SessionInfo {
+    /// Its id.
+    pub session: String,
+    /// Whom it acts for.
+    pub principal: String,
+    /// The roles that the policy gives it now.
+    pub roles: Vec<String>,
+    /// The user that started it.
+    pub uid: u32,
+    /// When, RFC 3339.
+    pub started: String,
+    /// Its cgroup directory.
+    pub cgroup: String,
+}
+
+/// `GET /v1/status`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// The daemon's version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// The kernel programs that are in force, asked from the kernel at this moment.
+    pub layers: Vec<LayerInfo>,
+    /// Why the gate is not whole; empty when it is.
+    pub gate_problem: String,
+    /// The enforced cgroup.
+    pub cgroup: String,
+    /// Policy generation in force.
+    pub generation: u64,
+    /// Where the policy is read from.
+    pub policies: String,
+    /// Why the newest policy was not taken; empty when it was.
+    pub policy_problem: String,
+    /// What is wrong with services' addresses.
+    pub destination_problems: Vec<String>,
+    /// Live agent sessions.
+    pub sessions: usize,
+    /// Open connections.
+    pub connections: usize,
+    /// The audit log.
+    pub audit_file: String,
+    /// Whether the journal gets a copy.
+    pub audit_journal: bool,
+}
+
+/// A kernel program in force.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LayerInfo {
+    /// Its hook.
+    pub hook: String,
+    /// The kernel's id of the program.
+    pub program: u32,
+    /// The kernel's id of its link.
+    pub link: u32,
+}
+
+/// Any error.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Problem {
+    /// One line.
+    pub error: String,
+}

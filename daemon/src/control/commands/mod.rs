@@ -1,0 +1,60 @@
+//! The commands of `portcullis`, one file each.
+
+mod completion;
+mod policy;
+mod run;
+mod sessions;
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Holds every network connection of an AI agent.
+///
+/// Start an agent below the gate with `portcullis run --as NAME -- CMD`; see what is in
+/// force with `portcullis status`; try a policy with `portcullis policy check`.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, propagate_version = true)]
+pub struct Cli {
+    /// The daemon's control socket.
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "PORTCULLIS_SOCKET",
+        default_value = "/run/portcullis/control.sock"
+    )]
+    socket: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Args),
+    Status(status::Args),
+    Sessions(sessions::Args),
+    Policy(policy::Args),
+    Completion(completion::Args),
+}
+
+/// Runs the command; the exit code is the process's.
+pub fn run(cli: Cli) -> ExitCode {
+    let result = match &cli.command {
+        // Replaces this process; its failures have a shell's exit codes.
+        Command::Run(args) => return run::run(&cli.socket, args),
+        Command::Status(args) => status::run(&cli.socket, args),
+        Command::Sessions(args) => sessions::run(&cli.socket, args),
+        Command::Policy(args) => policy::run(args),
+        Command::Completion(args) => completion::run(args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("portcullis: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Serves the control socket.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::serve::IncomingStream;
+use axum::{Json, Router};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Gid, Group, chown};
+use thiserror::Error;
+use tokio::net::UnixListener;
+
+use super::api::{Problem, SessionInfo, StartSession, Started, Status};
+
+/// Requests are a few hundred bytes.
+const BODY_LIMIT: usize = 64 * 1024;
+
+/// Who is at the other end, as the kernel says (`SO_PEERCRED`).
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    /// Process id at the time of its connect().
+    pub pid: u32,
+    /// User.
+    pub uid: u32,
+}
+
+/// Why a request was refused.
+#[derive(Debug, Error)]
+pub enum ControlError {
+    /// The caller may not ask this.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The caller asked for something impossible.
+    #[error("{0}")]
+    Invalid(String),
+    /// The daemon can't do it now.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// What the server needs from the rest of the daemon.
+pub trait SessionsHandle: Send + Sync + 'static {
+    /// Whether the caller may ask anything at all; nobody inside an agent session may.
+    fn may_ask(&self, peer: Peer) -> Result<(), ControlError>;
+
+    /// Makes a session and puts the caller into it.
+    fn start(&self, peer: Peer, request: &StartSession) -> Result<Started, ControlError>;
+
+    /// The live sessions.
+    fn list(&self) -> Vec<SessionInfo>;
+
+    /// The state of the daemon.
+    fn status(&self) -> Status;
+}
+
+/// The socket can't be opened.
+#[derive(Debug, Error)]
+pub enum SocketError {
+    /// A system call failed.
+    #[error("cannot open the control socket {path}: {source}")]
+    Open {
+        /// The socket.
+        path: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The configured group is not on this host.
+    #[error("control.group: there is no group \"{0}\": groupadd --system {0}")]
+    NoGroup(String),
+}
+
+/// Opens the socket: mode 0600, or 0660 for `group`. A dead daemon's socket is replaced;
+/// whoever calls holds the daemon's lock.
+pub fn bind(path: &Path, group: Option<&str>) -> Result<UnixListener, SocketError> {
+    let failed = |source| SocketError::Open { path: path.display().to_string(), source };
+    let group = group.map(find_group).transpose()?;
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    // Never open to others, not even between bind and chmod.
+    let before = umask(Mode::from_bits_truncate(0o177));
+    let listener = UnixListener::bind(path);
+    umask(before);
+    let listener = listener.map_err(failed)?;
+    if let Some(group) = group {
+        chown(path, None, Some(group)).map_err(|errno| failed(errno.into()))?;
+        let mode = std::fs::Permissions::from_mode(0o660);
+        std::fs::set_permissions(path, mode).map_err(failed)?;
+    }
+    Ok(listener)
+}
+
+fn find_group(name: &str) -> Result<Gid, SocketError> {
+    match Group::from_name(name) {
+        Ok(Some(group)) => Ok(group.gid),
+        _ => Err(SocketError::NoGroup(name.to_owned())),
+    }
+}
+
+type Handle = Arc<dyn SessionsHandle>;
+
+/// Serves for as long as it is polled.
+pub async fn serve(listener: UnixListener, handle: Handle) -> io::Result<()> {
+    let router = Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/sessions", get(list).post(start))
+        .layer(from_fn_with_state(Arc::clone(&handle), check_peer))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .with_state(handle);
+    let service = router.into_make_service_with_connect_info::<Caller>();
+    axum::serve(listener, service).await
+}
+
+/// The peer of a connection; none if the kernel does not say.
+#[derive(Debug, Clone, Copy)]
+struct Caller(Option<Peer>);
+
+impl Connected<IncomingStream<'_, UnixListener>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        let credentials = stream.io().peer_cred().ok();
+        let peer = credentials.and_then(|credentials| {
+            let pid = u32::try_from(credentials.pid()?).ok().filter(|&pid| pid != 0)?;
+            Some(Peer { pid, uid: credentials.uid() })
+        });
+        Self(peer)
+    }
+}
+
+async fn check_peer(
+    State(handle): State<Handle>,
+    ConnectInfo(Caller(peer)): ConnectInfo<Caller>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ControlError> {
+    let peer = peer.ok_or_else(|| ControlError::Forbidden("the kernel names no peer".into()))?;
+    handle.may_ask(peer)?;
+    request.extensions_mut().insert(peer);
+    Ok(next.run(request).await)
+}
+
+async fn status(State(handle): State<Handle>) -> Json<Status> {
+    Json(handle.status())
+}
+
+async fn list(State(handle): State<Handle>) -> Json<Vec<SessionInfo>> {
+    Json(handle.list())
+}
+
+async fn start(
+    State(handle): State<Handle>,
+    axum::Extension(peer): axum::Extension<Peer>,
+    Json(request): Json<StartSession>,
+) -> Result<Json<Started>, ControlError> {
+    handle.start(peer, &request).map(Json)
+}
+
+impl IntoResponse for ControlError {
+    fn into_response(self) -> Response {
+        let status = match self {
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        (status, Json(Problem { error: self.to_string() })).into_response()
+    }
+}

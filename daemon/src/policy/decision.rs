@@ -22,8 +22,8 @@ impl fmt::Display for RuleRef {
     }
 }
 
-/// Proof that the policy allowed an operation. Only [`super::Policy::decide`] and
-/// [`super::Policy::admit`] make one; dialling the upstream, taking a secret and
+/// Proof that the policy allowed an operation. Only [`Policy::decide`](super::Policy::decide) and
+/// [`Policy::admit`](super::Policy::admit) make one; dialling the upstream, taking a secret and
 /// forwarding an operation each need one.
 #[derive(Debug, Clone)]
 pub struct Permit {
@@ -32,7 +32,6 @@ pub struct Permit {
 }
 
 impl Permit {
-    #[allow(dead_code, reason = "the matcher comes with the next commit")]
     pub(super) fn new(rules: Arc<[RuleRef]>, generation: u64) -> Self {
         Self { rules, generation }
     }
@@ -66,12 +65,27 @@ pub enum DenyReason {
 pub struct Denial {
     /// Why.
     pub reason: DenyReason,
-    /// The first effect that was refused; none when the connection itself was.
+    /// The first effect that a deny rule matches, or else the first that no rule allows;
+    /// none when the connection itself was refused.
     pub effect: Option<Effect>,
     /// The deny rule, where one decided.
     pub rule: Option<RuleRef>,
     /// The policy generation that it was judged by.
     pub generation: u64,
+    pub(super) message: Box<str>,
+    pub(super) hint: Option<Box<str>>,
+}
+
+impl Denial {
+    /// What was refused and why, in one line for the agent and the record.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What the agent may do instead, where the policy has something to offer.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
 }
 
 /// The policy's answer.
@@ -81,4 +95,11 @@ pub enum Decision {
     Allow(Permit),
     /// Must not.
     Deny(Denial),
+}
+
+impl Decision {
+    /// Whether it is an allow.
+    pub fn is_allow(&self) -> bool {
+        matches!(self, Self::Allow(_))
+    }
 }

@@ -4,11 +4,33 @@
 //! A [`Permit`] is the only proof of an allow and only this module makes one.
 //! Absent on purpose: I/O beside reading the policy files, clocks, protocol knowledge.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
 
+mod compile;
 mod decision;
+mod file;
+mod glob;
+mod index;
+mod load;
+mod matcher;
+mod problem;
+mod refusal;
 mod request;
+mod selftest;
+mod service;
 mod verb;
 
 pub use decision::{Decision, Denial, DenyReason, Permit, RuleRef};
+pub use matcher::Policy;
+pub use problem::{LoadErrors, Problem, Warning};
 pub use request::{Effect, Object, Request};
+pub use service::{CredentialRef, Destination, Proto, Service, Tls};
 pub use verb::{UnknownVerb, Verb, expand_verb};

@@ -29,12 +29,18 @@ pub struct Effect {
 impl Effect {
     /// An effect on the service as a whole.
     pub fn on_service(verb: Verb) -> Self {
-        Self { verb, object: Object::Service }
+        Self {
+            verb,
+            object: Object::Service,
+        }
     }
 
     /// An effect on a path below the service.
     pub fn on_path(verb: Verb, path: impl Into<Box<str>>) -> Self {
-        Self { verb, object: Object::Path(path.into()) }
+        Self {
+            verb,
+            object: Object::Path(path.into()),
+        }
     }
 }
 

@@ -107,6 +107,9 @@ const GROUPS: &[(&str, &[Verb])] = &[
 ];
 
 impl Verb {
+    /// How many verbs there are.
+    pub(super) const COUNT: usize = Self::SqlUnknown as usize + 1;
+
     /// `protocol.verb`.
     pub fn name(self) -> &'static str {
         NAMES
@@ -168,7 +171,9 @@ mod tests {
     fn a_typo_gets_the_nearest_name() {
         assert_eq!(
             expand_verb("sql.selct"),
-            Err(UnknownVerb { suggestion: "sql.select" })
+            Err(UnknownVerb {
+                suggestion: "sql.select"
+            })
         );
     }
 }

@@ -1,1 +1,200 @@
-//! To come.
+//! The composition root: builds everything, in order, and says ready last.
+//!
+//! Start: preflight, lock, policy, audit, listeners, kernel programs, adopted sessions,
+//! destinations, control socket; then ready. Whatever fails before that ends the process.
+//! Stop is the reverse, with running operations given time to end. The gate stays shut.
+
+mod lock;
+mod policies;
+mod sessions;
+mod tasks;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use arc_swap::ArcSwap;
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::audit::{self, AuditLog, Event, Record};
+use crate::capture::{self, Gate, GateConfig, GateOrigins, ListenerConfig, NetnsCookie};
+use crate::config::{Config, Journald};
+use crate::control::server;
+use crate::identity::Registry;
+use crate::proxy::{self, Destinations, Listeners, Limits, Parts, Proxy};
+use policies::Policies;
+use sessions::Sessions;
+
+/// Loads the policy at `path` and runs its own tests; says in one line that it is good.
+/// Warnings go to stderr.
+///
+/// # Errors
+/// Every mistake, with file, line and column; or each test that fails.
+pub fn check_policy(path: &Path) -> anyhow::Result<String> {
+    let (policy, warnings) = policies::load(path, 1)?;
+    for warning in warnings {
+        eprintln!("{warning}");
+    }
+    let (services, tests) = (policy.services().count(), policy.test_count());
+    Ok(format!("{}: good ({services} services, {tests} tests)", path.display()))
+}
+
+/// `portcullisd --release`.
+///
+/// # Errors
+/// Not root, a daemon runs, or agents are still alive.
+pub fn release(config: &Config) -> anyhow::Result<()> {
+    capture::preflight()?;
+    let _lock = lock::take(&config.run_dir)?;
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], config.gate.port));
+    let listener = ListenerConfig {
+        v4: v4(nowhere)?,
+        v6: None,
+        netns: NetnsCookie::current().context("cannot name the network namespace")?,
+    };
+    capture::release(&gate_config(config, listener))?;
+    if let Ok(audit) = AuditLog::open(&config.audit.file, config.audit.journald == Journald::Auto) {
+        let record = audit::Context::default();
+        // The gate is open by now whether or not the log can be written.
+        let _ = audit.append(&Record::new(Event::GateReleased, &record, &()));
+    }
+    println!("the gate is released: no program of it is attached any more");
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct StartBody<'a> {
+    version: &'a str,
+    generation: u64,
+    adopted: String,
+    sessions: usize,
+}
+
+/// Runs the daemon until a signal stops it.
+///
+/// # Errors
+/// Whatever keeps the gate from being in force, in one line.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    capture::preflight()?;
+    let lock = lock::take(&config.run_dir)?;
+    let journald = config.audit.journald == Journald::Auto;
+    let audit = Arc::new(AuditLog::open(&config.audit.file, journald)?);
+    let policies = Arc::new(Policies::start(&config.policies, Arc::clone(&audit))?);
+    let listeners = proxy::bind(config.gate.port)?;
+    let listener = listener_config(&listeners)?;
+    let (gate, events) = Gate::start(&gate_config(&config, listener))?;
+    let gate = Arc::new(gate);
+    let registry = Arc::new(Registry::default());
+    let adopted = sessions::adopt(&gate, &registry)?;
+    let destinations = Arc::new(ArcSwap::from_pointee(Destinations::default()));
+    let proxy = Arc::new(Proxy::new(Parts {
+        policy: policies.current(),
+        destinations: Arc::clone(&destinations),
+        sessions: Arc::clone(&registry),
+        audit: Arc::clone(&audit),
+        origins: Arc::new(GateOrigins::new(Arc::clone(&gate), listener.netns)),
+        limits: limits(&config),
+    }));
+    let reach = tasks::Reach { gate: Arc::clone(&gate), destinations, policies: Arc::clone(&policies) };
+    reach.refresh().await?;
+    let sessions = Arc::new(Sessions::new(
+        sessions::Parts { gate, registry, proxy: Arc::clone(&proxy), policies: Arc::clone(&policies) },
+        &config,
+    ));
+    let control = server::bind(&config.socket(), config.control.group.as_deref())?;
+    let started = StartBody {
+        version: env!("CARGO_PKG_VERSION"),
+        generation: policies.generation(),
+        adopted: format!("{adopted:?}").to_lowercase(),
+        sessions: proxy.sessions.len(),
+    };
+    let context = audit::Context::default();
+    audit.append(&Record::new(Event::DaemonStart, &context, &started))?;
+
+    tokio::spawn(listeners.serve(Arc::clone(&proxy)));
+    tokio::spawn(server::serve(control, Arc::clone(&sessions) as _));
+    tasks::spawn(tasks::Parts { events, sessions, reach, audit: Arc::clone(&audit), proxy: Arc::clone(&proxy) });
+    ready();
+    tokio::select! {
+        result = stopped() => result?,
+        result = reload_on_hangup(&policies, &audit) => result?,
+    }
+    stop(&config, &proxy, &audit).await;
+    drop(lock);
+    Ok(())
+}
+
+fn gate_config(config: &Config, listener: ListenerConfig) -> GateConfig {
+    GateConfig {
+        cgroup: config.gate.cgroup.clone(),
+        bpffs: config.gate.bpffs.clone(),
+        pins: config.gate.pins.clone(),
+        listener,
+        connections: config.limits.connections,
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        connections: usize::try_from(config.limits.connections).unwrap_or(usize::MAX),
+        startup: Duration::from_secs(config.limits.startup_seconds),
+        message: config.limits.message_bytes,
+    }
+}
+
+fn listener_config(listeners: &Listeners) -> anyhow::Result<ListenerConfig> {
+    let v6 = match listeners.v6()? {
+        Some(SocketAddr::V6(address)) => Some(address),
+        _ => None,
+    };
+    let netns = NetnsCookie::of_socket(listeners.socket());
+    let netns = netns.context("getsockopt(SO_NETNS_COOKIE): Linux 5.14 or newer is needed")?;
+    Ok(ListenerConfig { v4: v4(listeners.v4()?)?, v6, netns })
+}
+
+fn v4(address: SocketAddr) -> anyhow::Result<std::net::SocketAddrV4> {
+    match address {
+        SocketAddr::V4(address) => Ok(address),
+        SocketAddr::V6(_) => bail!("the IPv4 listener has the IPv6 address {address}"),
+    }
+}
+
+fn ready() {
+    tracing::info!("ready");
+    // Without a service manager there is nobody to tell.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+}
+
+async fn stopped() -> anyhow::Result<()> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    Ok(())
+}
+
+async fn reload_on_hangup(policies: &Arc<Policies>, audit: &Arc<AuditLog>) -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    while hangup.recv().await.is_some() {
+        policies.reload();
+        if let Err(error) = audit.reopen() {
+            tracing::error!("{error}");
+        }
+    }
+    Ok(())
+}
+
+async fn stop(config: &Config, proxy: &Proxy, audit: &AuditLog) {
+    tracing::info!("stopping; the gate stays shut");
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    proxy.drain(Duration::from_secs(config.limits.drain_seconds)).await;
+    let context = audit::Context::default();
+    if let Err(error) = audit.append(&Record::new(Event::DaemonStop, &context, &())) {
+        tracing::error!("{error}");
+    }
+}

@@ -13,6 +13,8 @@ pub enum Event {
     DaemonStart,
     /// The daemon stops; the gate stays shut.
     DaemonStop,
+    /// The gate was taken down.
+    GateReleased,
     /// A policy generation is in force.
     PolicyLoaded,
     /// A policy was not taken; the last good one stays.
@@ -43,6 +45,7 @@ impl Event {
         match self {
             Self::DaemonStart => "daemon_start",
             Self::DaemonStop => "daemon_stop",
+            Self::GateReleased => "gate_released",
             Self::PolicyLoaded => "policy_loaded",
             Self::PolicyRejected => "policy_rejected",
             Self::SessionStart => "session_start",

@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use portcullis::app;
 use portcullis::control::commands::{Cli, run};
 
 fn main() -> ExitCode {
-    run(Cli::parse())
+    run(&Cli::parse(), app::check_policy)
 }

@@ -45,7 +45,8 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> anyhow::Result<()> {
     let config = Config::load(cli.config.as_deref())?;
     if cli.check {
-        return app::check(&config);
+        println!("{}", app::check_policy(&config.policies)?);
+        return Ok(());
     }
     if cli.release {
         return app::release(&config);

@@ -22,6 +22,7 @@ use std::fmt;
 use std::fs::File;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::fcntl::Flock;
 use portcullis_ebpf_common::Session;
@@ -63,6 +64,43 @@ pub struct ListenerConfig {
     pub v6: Option<SocketAddrV6>,
     /// The namespace; sockets of others are refused.
     pub netns: NetnsCookie,
+}
+
+/// Where an accepted connection came from; the proxy knows the gate only as this.
+pub trait OriginSource: Send + Sync {
+    /// What the connection from `peer` asked for; each is given once. None: refuse it.
+    ///
+    /// # Errors
+    /// The maps can't be read.
+    fn take_origin(&self, peer: PeerAddr) -> Result<Option<Origin>, CaptureError>;
+}
+
+/// The gate's origins in one network namespace.
+#[derive(Debug)]
+pub struct GateOrigins {
+    gate: Arc<Gate>,
+    netns: NetnsCookie,
+}
+
+impl GateOrigins {
+    /// For connections that are accepted in `netns`.
+    pub fn new(gate: Arc<Gate>, netns: NetnsCookie) -> Self {
+        Self { gate, netns }
+    }
+}
+
+impl OriginSource for GateOrigins {
+    fn take_origin(&self, peer: PeerAddr) -> Result<Option<Origin>, CaptureError> {
+        self.gate.take_origin(peer, self.netns)
+    }
+}
+
+/// Checks that this host can have a gate at all.
+///
+/// # Errors
+/// Not root, no cgroup2, no BTF; each says what is missing and how to mend it.
+pub fn preflight() -> Result<(), CaptureError> {
+    host::preflight().map(|_| ())
 }
 
 /// A session's cgroup.

@@ -8,11 +8,13 @@ mod drive;
 mod judge;
 mod open;
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
 
 use super::Proxy;
+use crate::sys;
 use crate::types::PeerAddr;
 use drive::Drive;
 
@@ -22,7 +24,9 @@ pub(super) async fn serve(proxy: &Arc<Proxy>, agent: TcpStream, peer: PeerAddr) 
         reset(&agent);
         return;
     };
-    if agent.set_nodelay(true).is_err() {
+    // A connection that has ended already may have left its address, and so its place in
+    // the kernel's maps, to another.
+    if !matches!(sys::tcp_is_closed(agent.as_fd()), Ok(false)) || agent.set_nodelay(true).is_err() {
         return;
     }
     Drive::new(proxy, admitted, agent).run().await;

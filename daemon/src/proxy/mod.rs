@@ -100,6 +100,11 @@ impl Proxy {
         }
     }
 
+    /// Logs why things are refused, at most once a second for each reason.
+    pub fn report(&self, reason: &str) {
+        self.refusals.say(reason);
+    }
+
     /// How many connections are open.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)

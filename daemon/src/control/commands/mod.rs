@@ -6,7 +6,7 @@ mod run;
 mod sessions;
 mod status;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -40,14 +40,18 @@ enum Command {
     Completion(completion::Args),
 }
 
-/// Runs the command; the exit code is the process's.
-pub fn run(cli: Cli) -> ExitCode {
+/// Loads the policy at a path and runs its tests; says in one line that it is good.
+pub type CheckPolicy = fn(&Path) -> anyhow::Result<String>;
+
+/// Runs the command; the exit code is the process's. `check` is handed in, because
+/// reading statements is nothing that this module may know.
+pub fn run(cli: &Cli, check: CheckPolicy) -> ExitCode {
     let result = match &cli.command {
         // Replaces this process; its failures have a shell's exit codes.
         Command::Run(args) => return run::run(&cli.socket, args),
         Command::Status(args) => status::run(&cli.socket, args),
         Command::Sessions(args) => sessions::run(&cli.socket, args),
-        Command::Policy(args) => policy::run(args),
+        Command::Policy(args) => policy::run(args, check),
         Command::Completion(args) => completion::run(args),
     };
     match result {

@@ -34,8 +34,8 @@ impl Admitted {
             connection: self.id,
             pid: self.origin.pid,
             uid: self.origin.uid,
-            command: &self.origin.command,
-            destination: self.origin.orig_dst.to_string(),
+            command: &self.origin.comm,
+            destination: self.origin.dst.to_string(),
             service: self.service.name.as_str(),
             database,
             user,
@@ -44,7 +44,7 @@ impl Admitted {
 
     /// The address to dial: the one that the agent asked for.
     pub(super) fn upstream(&self) -> SocketAddr {
-        self.origin.orig_dst.addr()
+        self.origin.dst.addr()
     }
 }
 
@@ -74,7 +74,7 @@ pub(super) fn admit(proxy: &Proxy, peer: PeerAddr) -> Option<Admitted> {
         return refuse(proxy, peer, Some(&origin), "its cgroup has no agent session");
     };
     let destinations = proxy.destinations.load();
-    let Some(target) = destinations.find(origin.orig_dst).cloned() else {
+    let Some(target) = destinations.find(origin.dst).cloned() else {
         return refuse(proxy, peer, Some(&origin), "no service has this destination");
     };
     let Some(service) = proxy.policy.load().service(&target.service).cloned() else {
@@ -87,7 +87,7 @@ fn refuse(proxy: &Proxy, peer: PeerAddr, origin: Option<&Origin>, reason: &str) 
     let body = RefusedBody {
         reason,
         peer: peer.to_string(),
-        destination: origin.map(|origin| origin.orig_dst.to_string()),
+        destination: origin.map(|origin| origin.dst.to_string()),
         pid: origin.map(|origin| origin.pid),
         cgroup_id: origin.map(|origin| origin.session.0),
     };

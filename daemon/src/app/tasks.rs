@@ -1,0 +1,201 @@
+//! What runs beside the connections: kernel events into the record, ended sessions,
+//! policy changes on disk, names that resolve anew, the audit log's late lines.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::policies::Policies;
+use super::sessions::Sessions;
+use crate::audit::{AuditLog, Event, Record};
+use crate::capture::{CaptureError, Events, Gate, GateRefused};
+use crate::proxy::{self, Destinations, Proxy};
+
+/// How soon an empty session is noticed.
+const REAP: Duration = Duration::from_millis(250);
+/// How long late audit lines may wait.
+const FLUSH: Duration = Duration::from_millis(100);
+/// How often services' names are resolved anew.
+const RESOLVE: Duration = Duration::from_secs(30);
+/// Files of a policy are often changed together.
+const SETTLE: Duration = Duration::from_millis(200);
+/// Refusals recorded each second; the rest is counted.
+const REFUSALS: u64 = 100;
+
+/// What the tasks need.
+pub(super) struct Parts {
+    pub(super) events: Events,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) reach: Reach,
+    pub(super) audit: Arc<AuditLog>,
+    pub(super) proxy: Arc<Proxy>,
+}
+
+/// Which addresses the kernel lets an agent ask for.
+pub(super) struct Reach {
+    pub(super) gate: Arc<Gate>,
+    pub(super) destinations: Arc<ArcSwap<Destinations>>,
+    pub(super) policies: Arc<Policies>,
+}
+
+impl Reach {
+    /// Resolves the policy's services, and tells the proxy and the kernel.
+    pub(super) async fn refresh(&self) -> Result<(), CaptureError> {
+        let policy = self.policies.current().load_full();
+        let found = Arc::new(proxy::resolve(&policy).await);
+        self.destinations.store(Arc::clone(&found));
+        self.gate.set_destinations(&found.addresses())
+    }
+}
+
+/// Starts them all; they end with the process.
+pub(super) fn spawn(parts: Parts) {
+    let Parts { events, sessions, reach, audit, proxy } = parts;
+    tokio::spawn(record_events(events, Arc::clone(&sessions), Arc::clone(&audit)));
+    tokio::spawn(every(REAP, move || sessions.reap()));
+    tokio::spawn(every(FLUSH, move || {
+        if let Err(error) = audit.flush() {
+            proxy.report(&error.to_string());
+        }
+    }));
+    watch(Arc::clone(&reach.policies));
+    tokio::spawn(follow_policy(reach));
+}
+
+async fn every(period: Duration, mut work: impl FnMut()) {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        work();
+    }
+}
+
+async fn follow_policy(reach: Reach) {
+    let mut changes = reach.policies.changes();
+    loop {
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = sleep(RESOLVE) => {}
+        }
+        if let Err(error) = reach.refresh().await {
+            tracing::error!("destinations: {error}");
+        }
+    }
+}
+
+/// Reloads when a file of the policy changes. inotify blocks, so it has its own thread.
+fn watch(policies: Arc<Policies>) {
+    let (changed, changes) = mpsc::channel(1);
+    let path = policies.path().to_owned();
+    let watcher = std::thread::Builder::new().name("policy-watch".into());
+    if let Err(error) = watcher.spawn(move || report_changes(&path, &changed)) {
+        tracing::error!("policy files are not watched (SIGHUP still reloads): {error}");
+    }
+    tokio::spawn(reload_on_change(policies, changes));
+}
+
+async fn reload_on_change(policies: Arc<Policies>, mut changes: mpsc::Receiver<()>) {
+    while changes.recv().await.is_some() {
+        sleep(SETTLE).await;
+        while changes.try_recv().is_ok() {}
+        policies.reload();
+    }
+}
+
+fn report_changes(path: &Path, changed: &mpsc::Sender<()>) {
+    let directory = if path.is_dir() { path.to_owned() } else { parent(path) };
+    let flags = AddWatchFlags::IN_CLOSE_WRITE
+        | AddWatchFlags::IN_MOVED_TO
+        | AddWatchFlags::IN_MOVED_FROM
+        | AddWatchFlags::IN_DELETE
+        | AddWatchFlags::IN_CREATE;
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC)
+        .and_then(|inotify| inotify.add_watch(&directory, flags).map(|_| inotify));
+    let inotify = match inotify {
+        Ok(inotify) => inotify,
+        Err(error) => {
+            let directory = directory.display();
+            tracing::error!("{directory} is not watched (SIGHUP still reloads): {error}");
+            return;
+        }
+    };
+    while inotify.read_events().is_ok() {
+        // A full queue means that a reload is due anyway.
+        if let Err(mpsc::error::TrySendError::Closed(())) = changed.try_send(()) {
+            return;
+        }
+    }
+}
+
+fn parent(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+#[derive(Serialize)]
+struct RefusedBody<'a> {
+    reason: String,
+    layer: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    destination: Option<String>,
+    pid: u32,
+    uid: u32,
+    command: &'a str,
+    family: u32,
+    #[serde(rename = "type")]
+    kind: u32,
+    protocol: u32,
+    /// Refusals that were not recorded since the last one that was.
+    dropped: u64,
+}
+
+async fn record_events(mut events: Events, sessions: Arc<Sessions>, audit: Arc<AuditLog>) {
+    let mut window = tokio::time::Instant::now();
+    let (mut recorded, mut dropped) = (0, 0);
+    loop {
+        let refused = match events.next().await {
+            Ok(refused) => refused,
+            Err(error) => {
+                tracing::error!("kernel events can't be read: {error}");
+                return;
+            }
+        };
+        if window.elapsed() >= Duration::from_secs(1) {
+            window = tokio::time::Instant::now();
+            recorded = 0;
+        }
+        if recorded >= REFUSALS {
+            dropped += 1;
+            continue;
+        }
+        recorded += 1;
+        record_refused(&refused, dropped, &sessions, &audit);
+        dropped = 0;
+    }
+}
+
+fn record_refused(refused: &GateRefused, dropped: u64, sessions: &Sessions, audit: &AuditLog) {
+    let body = RefusedBody {
+        reason: refused.reason.to_string(),
+        layer: refused.hook,
+        destination: refused.dst.map(|dst| dst.to_string()),
+        pid: refused.pid,
+        uid: refused.uid,
+        command: &refused.comm,
+        family: refused.family,
+        kind: refused.kind,
+        protocol: refused.protocol,
+        dropped,
+    };
+    let context = sessions.context_of(refused.session);
+    audit.append_later(&Record::new(Event::GateRefused, &context, &body));
+}

@@ -59,6 +59,21 @@ pub fn id(path: &Path) -> io::Result<CgroupId> {
     Ok(CgroupId(fs::metadata(path)?.ino()))
 }
 
+/// The cgroup of a process, as a directory of this mount (proc_pid_cgroup(5), the line
+/// of hierarchy 0).
+///
+/// # Errors
+/// The process is gone, or lives outside the mount's part of the hierarchy.
+pub fn of_process(pid: u32) -> io::Result<PathBuf> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
+    let path = path.ok_or_else(|| io::Error::other("it has no cgroup2 line"))?;
+    if path.split('/').any(|part| part == "..") {
+        return Err(io::Error::other("it lives outside this part of the cgroup2 hierarchy"));
+    }
+    Ok(mount_point().map_err(io::Error::other)?.join(path))
+}
+
 /// Moves a process, all its threads, into a cgroup.
 pub fn move_process(path: &Path, pid: u32) -> io::Result<()> {
     fs::write(path.join("cgroup.procs"), pid.to_string())

@@ -1,0 +1,64 @@
+//! SET, RESET and SHOW.
+//!
+//! A setting is harmless only if it is on a list; what decides how a statement is read
+//! (search_path, role, client_encoding, standard_conforming_strings) is not. RESET is safe
+//! for what is: the server resets to the values of the start-up message, which the gate sends.
+
+use pg_query::protobuf::VariableSetKind;
+
+use super::lists;
+use super::names;
+use super::tree::{Node, Tree};
+use super::walk::Walker;
+use crate::policy::Verb;
+
+impl Walker<'_> {
+    pub(super) fn set(&mut self, node: &Node) {
+        let kind = self.int(node, "kind");
+        let name = self.text(node, "name").to_ascii_lowercase();
+        let arguments = self.field(node, "args").items();
+        let kind = i32::try_from(kind).map(VariableSetKind::try_from);
+        match (kind, name.as_str()) {
+            (Ok(Ok(VariableSetKind::VarResetAll)), _) => self.on_service(Verb::SqlSession),
+            (Ok(Ok(VariableSetKind::VarSetMulti)), "session characteristics") => {
+                self.on_service(Verb::SqlSession);
+            }
+            (Ok(Ok(VariableSetKind::VarSetMulti)), "transaction" | "transaction snapshot") => {
+                self.on_service(Verb::SqlTx);
+            }
+            (Ok(Ok(VariableSetKind::VarSetMulti | VariableSetKind::Undefined)) | Ok(Err(_)) | Err(_), _) => {
+                self.unknown("a SET of a kind that the gate does not know");
+            }
+            (_, "role" | "session_authorization") => {
+                let role = arguments.first().and_then(Tree::string).unwrap_or("none");
+                self.on(Verb::SqlPrivilege, &names::path("role", role));
+            }
+            (Ok(Ok(VariableSetKind::VarSetValue)), "client_encoding") => {
+                let encoding = match arguments {
+                    [encoding] => encoding.string().unwrap_or_default().to_ascii_lowercase(),
+                    _ => String::new(),
+                };
+                if matches!(encoding.as_str(), "utf8" | "utf-8" | "unicode") {
+                    self.on_service(Verb::SqlSession);
+                } else {
+                    self.setting(&name);
+                }
+            }
+            (_, name) if lists::is_safe_setting(name) => self.on_service(Verb::SqlSession),
+            (_, name) => self.setting(name),
+        }
+    }
+
+    pub(super) fn show(&mut self, node: &Node) {
+        let name = self.text(node, "name").to_ascii_lowercase();
+        if lists::is_readable_setting(&name) {
+            self.on_service(Verb::SqlSession);
+        } else {
+            self.setting(&name);
+        }
+    }
+
+    fn setting(&mut self, name: &str) {
+        self.on(Verb::SqlSession, &names::path("setting", name));
+    }
+}

@@ -207,7 +207,7 @@ pub struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// A record of `event` with what its context and its body say.
-    pub fn new<B: Serialize>(event: Event, context: &'a Context, body: &'a B) -> Self {
+    pub fn new<B: Serialize + Sync>(event: Event, context: &'a Context, body: &'a B) -> Self {
         Self { event, context, body, fields: Vec::new() }
     }
 
@@ -254,11 +254,11 @@ impl<'a> Record<'a> {
     }
 }
 
-trait Body {
+trait Body: Sync {
     fn write(&self, line: &mut Vec<u8>) -> Result<(), serde_json::Error>;
 }
 
-impl<B: Serialize> Body for B {
+impl<B: Serialize + Sync> Body for B {
     fn write(&self, line: &mut Vec<u8>) -> Result<(), serde_json::Error> {
         serde_json::to_writer(line, self)
     }

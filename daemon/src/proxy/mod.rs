@@ -31,6 +31,10 @@ pub use listener::{Listeners, bind};
 use refusals::RefusalLog;
 use upstream::TlsClients;
 
+/// Analysed statements that are kept, and the bytes of their texts.
+const STATEMENTS: usize = 16_384;
+const STATEMENT_BYTES: usize = 16 * 1024 * 1024;
+
 /// Bounds of the proxy.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -90,7 +94,7 @@ impl Proxy {
             sessions: parts.sessions,
             audit: parts.audit,
             origins: parts.origins,
-            statements: Arc::new(Cache::default()),
+            statements: Arc::new(Cache::new(STATEMENTS, STATEMENT_BYTES)),
             limits: parts.limits,
             cancels: cancel::Cancels::default(),
             tls: TlsClients::default(),

@@ -104,9 +104,9 @@ fn denied(denial: &Denial, request: u64) -> ErrorMessage {
     ErrorMessage {
         severity: Severity::Error,
         code: "42501",
-        message: denial.message(),
+        message: denial.message().into(),
         detail: rule,
-        hint: denial.hint(),
+        hint: denial.hint().unwrap_or_default().into(),
     }
 }
 
@@ -115,7 +115,7 @@ pub(super) fn refusal(refusal: &Refusal) -> ErrorMessage {
     match refusal {
         Refusal::NotAdmitted(denial) => {
             let mut error = ErrorMessage::fatal("42501", denial.message());
-            error.hint = denial.hint();
+            error.hint = denial.hint().unwrap_or_default().into();
             error
         }
         Refusal::Unreachable => ErrorMessage::fatal("08001", "the service does not answer"),

@@ -68,8 +68,8 @@ impl Drive {
     }
 }
 
-fn rules(rules: &[RuleRef]) -> Vec<RuleBody<'_>> {
-    let body = |rule| {
+fn rules<'a>(rules: &'a [RuleRef]) -> Vec<RuleBody<'a>> {
+    let body = |rule: &'a RuleRef| {
         let RuleRef { id, file, line } = rule;
         RuleBody { id, file, line: *line }
     };

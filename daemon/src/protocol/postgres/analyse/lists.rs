@@ -144,7 +144,7 @@ const READABLE_SETTINGS: &[&str] = &[
 ];
 
 /// A setting that may be changed; `name` in lower case.
-pub(super) fn is_safe_setting(name: &str) -> bool {
+pub(in crate::protocol::postgres) fn is_safe_setting(name: &str) -> bool {
     SAFE_SETTINGS.binary_search(&name).is_ok()
 }
 

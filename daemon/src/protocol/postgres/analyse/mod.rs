@@ -23,6 +23,7 @@ mod tests;
 use std::sync::{Mutex, PoisonError};
 
 pub use cache::Cache;
+pub(in crate::protocol::postgres) use lists::is_safe_setting;
 
 use crate::policy::{Effect, Verb};
 use crate::protocol::Operation;

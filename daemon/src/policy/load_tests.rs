@@ -578,7 +578,7 @@ fn places_are_exact() {
         "version: 1\n@rulez: []\n",
         "version: 1\n# größe → 大\nroles:\n  a:\n    when:\n      @cgroup: x\n      as: [a]\n",
         "version: 1\nroles: {größe: {}, a: {@x: 1}}\n",
-        "version: 1\nrules:\n  - id: a\n    role: @nobody\n    deny: [sql.tx]\n    on: []\n",
+        "version: 1\nrules:\n  - id: a\n    role: @nobody\n    deny: [sql.tx]\n    on: [x]\n",
         "version: 1\nrules:\n  - @id: a\n    role: '*'\n    on: [x]\n",
         "version: 1\r\nroles:\r\n  a:\r\n    @wen: {}\r\n",
         "version: 1\nrules:\n- {id: a, role: '*', on: ['*'], deny: [sql.tx, @\"sql.wirte\"]}\n",

@@ -26,6 +26,8 @@ fn a_star_stays_within_its_part() {
     assert!(!covers("s/hr.ab*ba", "hr.aba"));
     assert!(covers("s/hr.*a*a*", "hr.aa"));
     assert!(!covers("s/hr.*a*a*", "hr.a"));
+    assert!(!covers("s/hr.a*b*b", "hr.ab"));
+    assert!(covers("s/hr.a*b*b", "hr.abb"));
 }
 
 #[test]

@@ -146,6 +146,11 @@ fn a_bomb_of_anchors_is_refused_at_its_first() {
 #[test]
 fn unknown_fields_are_told_with_the_nearest() {
     one_error(
+        "version: 1\nroles:\n  a:\n",
+        "3:4: a role is a mapping, not nothing",
+        "write {}",
+    );
+    one_error(
         "version: 1\nrulez: []\n",
         "2:1: unknown field `rulez` of a policy file",
         "`rules`",
@@ -453,6 +458,48 @@ fn a_broken_definition_does_not_make_its_name_unknown() {
 }
 
 #[test]
+fn an_unreadable_file_does_not_make_its_names_unknown() {
+    let rules = "version: 1\nrules: [{id: a, role: boss, allow: [sql.tx], on: [web]}]\n";
+    let errors = Policy::from_texts([("a", rules), ("b", "version: 1: 2\n")], 1);
+    let errors = errors.expect_err("refused");
+    let files: Vec<_> = errors.problems().iter().map(Problem::file).collect();
+    assert_eq!(files, ["b"], "{errors}");
+}
+
+/// The examples of the manual page are read by the code that it describes.
+#[test]
+fn the_manual_is_right() {
+    let manual = include_str!("../../../docs/policy.md");
+    let examples: Vec<&str> = manual.split("```yaml\n").skip(1).collect();
+    assert!(!examples.is_empty());
+    for example in examples {
+        let (example, _) = example.split_once("```").expect("an end");
+        assert_eq!(errors(&format!("version: 1\n{example}")), []);
+    }
+    let (_, patterns) = manual.split_once("### Patterns").expect("a section");
+    let (patterns, _) = patterns.split_once("\n- ").expect("a table");
+    let rows: Vec<&str> = patterns
+        .lines()
+        .filter(|row| row.starts_with("| `"))
+        .collect();
+    assert_eq!(rows.len(), 7);
+    for pattern in rows
+        .iter()
+        .filter_map(|row| row.split('|').nth(1))
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+    {
+        let pattern = pattern.trim_matches('\'');
+        assert!(crate::policy::glob::parse(pattern).is_ok(), "{pattern}");
+    }
+    let text = format!(
+        "version: 1\nrules:{}\n  - id: a\n    allow: [sql.selct]\n    role: '*'\n    on: ['*']\n",
+        "\n".repeat(18)
+    );
+    let said = Policy::from_texts([("shop.yaml", text.as_str())], 1).expect_err("refused");
+    assert!(manual.contains(&said.to_string()), "{said}");
+}
+
+#[test]
 fn odd_policies_load_with_a_warning() {
     let warnings = |text: &str| -> Vec<String> {
         let (_, warnings) = Policy::from_texts([("p.yaml", text)], 1).expect("loads");
@@ -578,7 +625,7 @@ fn places_are_exact() {
         "version: 1\n@rulez: []\n",
         "version: 1\n# größe → 大\nroles:\n  a:\n    when:\n      @cgroup: x\n      as: [a]\n",
         "version: 1\nroles: {größe: {}, a: {@x: 1}}\n",
-        "version: 1\nrules:\n  - id: a\n    role: @nobody\n    deny: [sql.tx]\n    on: []\n",
+        "version: 1\nrules:\n  - id: a\n    role: @nobody\n    deny: [sql.tx]\n    on: [x]\n",
         "version: 1\nrules:\n  - @id: a\n    role: '*'\n    on: [x]\n",
         "version: 1\r\nroles:\r\n  a:\r\n    @wen: {}\r\n",
         "version: 1\nrules:\n- {id: a, role: '*', on: ['*'], deny: [sql.tx, @\"sql.wirte\"]}\n",

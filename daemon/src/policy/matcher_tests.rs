@@ -158,6 +158,22 @@ fn what_has_no_role_or_no_rule_gets_nothing() {
 }
 
 #[test]
+fn every_role_is_not_everybody() {
+    let policy = policy("  - {id: all, role: '*', allow: [sql.select], on: [shop]}\n");
+    let effects = [on("sql.select", "public.orders")];
+    for who in ["analyst", "loader", "both"] {
+        assert!(decide(&policy, who, "shop", &effects).is_allow(), "{who}");
+    }
+    for who in ["stranger", "etl", "*", ""] {
+        assert!(!decide(&policy, who, "shop", &effects).is_allow(), "{who}");
+        assert!(
+            !policy.admit(&principal(who), &"shop".into()).is_allow(),
+            "{who}"
+        );
+    }
+}
+
+#[test]
 fn only_an_allow_rule_admits() {
     let policy = policy(SHOP);
     let admitted = policy.admit(&principal("analyst"), &"shop".into());

@@ -209,6 +209,7 @@ impl Reader<'_> {
         let spot = self.spot(node);
         let message = format!("{what} is {kind}, not {}", node.value.kind());
         let help = match (&node.value, kind) {
+            (Value::Null, "a mapping") => Some("write {} where there is nothing to say".to_owned()),
             (Value::Null, _) => Some("leave the field out, or say what it is".to_owned()),
             (Value::Text(text), "a list") => Some(format!("write ['{}']", text.escape_debug())),
             (Value::Bool(_) | Value::Integer(_) | Value::OtherNumber, "text") => {

@@ -5,6 +5,7 @@
 
 use std::env;
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::process::{ChildStdin, Command, Stdio};
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ pub struct Agent<'a> {
     name: String,
     variables: Vec<(String, String)>,
     limit: Duration,
+    nobody: bool,
 }
 
 impl<'a> Agent<'a> {
@@ -36,7 +38,16 @@ impl<'a> Agent<'a> {
             name: name.into(),
             variables: Vec::new(),
             limit: LIMIT,
+            nobody: false,
         }
+    }
+
+    /// Runs as the account `nobody`; the daemon must have been started with
+    /// `Options::for_nobody`.
+    #[must_use]
+    pub fn as_nobody(mut self) -> Self {
+        self.nobody = true;
+        self
     }
 
     /// Sets an environment variable for the agent's program.
@@ -64,6 +75,13 @@ impl<'a> Agent<'a> {
             if let Some(value) = env::var_os(name) {
                 run.env(name, value);
             }
+        }
+        if self.nobody {
+            // Debian's fixed numbers of nobody and nogroup.
+            run.uid(65534)
+                .gid(65534)
+                .env("HOME", "/nonexistent")
+                .env("USER", "nobody");
         }
         run.env("LC_ALL", "C")
             .envs(self.variables.iter().map(|(name, value)| (name, value)));

@@ -38,6 +38,9 @@ pub struct Options {
     pub limits: String,
     /// `audit.journald`.
     pub journald: &'static str,
+    /// Lets the account `nobody` use the control socket, and puts a copy of `portcullis`
+    /// where it can be run: the build directory may be closed to others.
+    pub for_nobody: bool,
 }
 
 impl Options {
@@ -48,6 +51,7 @@ impl Options {
             secrets: vec![("shop".into(), password.into())],
             limits: "{connections: 2000, startup_seconds: 3, message_bytes: 16777216}".into(),
             journald: "off",
+            for_nobody: false,
         }
     }
 }
@@ -78,7 +82,7 @@ impl Daemon {
         let dir = tempfile::Builder::new().prefix("portcullis-d-").tempdir()?;
         // Agents of other accounts must reach the socket; the secrets have their own mode.
         fs::set_permissions(dir.path(), Permissions::from_mode(0o711)).context("chmod")?;
-        let daemon = Self {
+        let mut daemon = Self {
             process: None,
             binaries: binaries.clone(),
             cgroup: format!("portcullis-test-{}-{number}", std::process::id()),
@@ -95,6 +99,10 @@ impl Daemon {
             fs::write(&path, secret).with_context(|| format!("write {}", path.display()))?;
             fs::set_permissions(&path, Permissions::from_mode(0o600)).context("chmod")?;
         }
+        if options.for_nobody {
+            daemon.binaries.client = daemon.path("portcullis");
+            fs::copy(&binaries.client, &daemon.binaries.client).context("copy portcullis")?;
+        }
         daemon.write_policy(&options.policy)?;
         fs::write(daemon.config(), daemon.config_text(options)?).context("write the config")?;
         Ok(daemon)
@@ -104,10 +112,15 @@ impl Daemon {
         let dir = self.dir.path().display();
         let (cgroup, port) = (&self.cgroup, port::free_privileged()?);
         let (journald, limits) = (options.journald, &options.limits);
+        let control = if options.for_nobody {
+            "control: {group: nogroup}\n"
+        } else {
+            ""
+        };
         Ok(format!(
             "policies: {dir}/policies\nrun_dir: {dir}/run\n\
              gate: {{cgroup: {cgroup}, port: {port}, bpffs: {dir}/bpf, pins: {cgroup}}}\n\
-             audit: {{file: {dir}/log/audit.jsonl, journald: {journald}}}\nlimits: {limits}\n"
+             audit: {{file: {dir}/log/audit.jsonl, journald: {journald}}}\nlimits: {limits}\n{control}"
         ))
     }
 

@@ -25,7 +25,9 @@ fn an_unknown_port_is_refused_at_once_and_recorded() {
     stage
         .daemon
         .audit_line("the refusal", |line| {
-            audit::is(line, "gate_refused") && line.to_string().contains(&port.to_string())
+            let refused = ["connection_refused", "gate_refused"];
+            refused.iter().any(|event| audit::is(line, event))
+                && line.to_string().contains(&port.to_string())
         })
         .expect("record");
     let accepted = listener.accept().map_err(|error| error.kind());

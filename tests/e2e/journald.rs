@@ -24,7 +24,7 @@ fn decisions_reach_the_journal() {
 #[test]
 #[ignore = "the inside half of `decisions_reach_the_journal`"]
 fn decisions_reach_the_journal_inside() {
-    let stage = Stage::with(|options| options.journald = "required");
+    let stage = Stage::with(|options| options.journald = "auto");
     stage.assert_works();
     assert_ne!(stage.psql("DELETE FROM customers").code(), 0);
     let entry = wait::until("the journal's entry", Duration::from_secs(20), || {
@@ -43,16 +43,6 @@ fn decisions_reach_the_journal_inside() {
     assert!(own("analyst") && own("deny") && own("no-writes"), "{entry}");
     let pid = stage.daemon.pid().expect("runs").to_string();
     assert_eq!(text(&entry, "_PID"), pid, "{entry}");
-}
-
-#[test]
-fn a_required_journal_that_is_missing_is_an_error_at_start() {
-    let mut stage = Stage::unstarted(|options| options.journald = "required");
-    if std::path::Path::new("/run/systemd/journal/socket").exists() {
-        return;
-    }
-    let error = stage.daemon.launch().expect_err("it started");
-    assert!(format!("{error:#}").contains("journal"), "{error:#}");
 }
 
 fn journal() -> anyhow::Result<Vec<Value>> {

@@ -82,7 +82,7 @@ fn a_denied_delete_names_its_rule_and_the_session_goes_on() {
         detail.contains(&text(&decision, "request")),
         "{detail} / {decision}"
     );
-    let rule = decision.get("rule").expect("rule");
+    let rule = decision.pointer("/rules/0").expect("rule");
     assert_eq!(text(rule, "id"), "no-writes");
     assert!(text(rule, "file").ends_with("policy.yaml"), "{rule}");
     assert!(

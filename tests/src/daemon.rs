@@ -49,7 +49,9 @@ impl Options {
         Self {
             policy: policy.into(),
             secrets: vec![("shop".into(), password.into())],
-            limits: "{connections: 2000, startup_seconds: 3, message_bytes: 16777216}".into(),
+            limits:
+                "{connections: 2000, startup_seconds: 3, message_bytes: 16777216, drain_seconds: 2}"
+                    .into(),
             journald: "off",
             for_nobody: false,
         }

@@ -1,16 +1,20 @@
-//! `cargo xtask build-ebpf`: the kernel programs alone, by the daemon's own build script.
+//! `cargo xtask build-ebpf`: the kernel programs alone, as the daemon's build script builds
+//! them; for looking at the object with `bpftool` or `llvm-objdump`.
 
-use anyhow::{Context, Result, bail};
+use std::env;
+
+use anyhow::Result;
+use portcullis_ebpf_builder::Toolchain;
+use portcullis_tests::paths::workspace;
 
 use crate::build;
 
-/// Builds them. The daemon's build script does the same; this command shows what it says.
+/// Builds them, says with which compiler and where the object is.
 pub fn run() -> Result<()> {
-    let mut check = build::cargo();
-    check.args(["build", "--package", "portcullis", "--lib", "-vv"]);
-    let status = check.status().context("start cargo")?;
-    if !status.success() {
-        bail!("cargo build ended with {status}; `cargo xtask setup` installs what is missing");
-    }
+    let toolchain = Toolchain::find()?;
+    println!("kernel programs: {toolchain}");
+    let (sources, target) = (workspace().join("ebpf"), build::target_dir().join("ebpf"));
+    let object = portcullis_ebpf_builder::build(&toolchain, &sources, &target, env::consts::ARCH)?;
+    println!("{}", object.display());
     Ok(())
 }

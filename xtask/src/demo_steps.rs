@@ -120,7 +120,8 @@ pub fn live(server: &PostgresServer, other: &Elsewhere, secret: &Path, daemon: u
     let port = server.port();
     let other_port = other.port().to_string();
     let refused: Fits = Box::new(move |line| {
-        audit::is(line, "gate_refused") && line.to_string().contains(&other_port)
+        let refused = ["connection_refused", "gate_refused"];
+        refused.iter().any(|event| audit::is(line, event)) && line.to_string().contains(&other_port)
     });
     let hidden = vec![server.agent_password().to_owned()];
     let look = format!(

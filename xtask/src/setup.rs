@@ -37,7 +37,7 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// Installs what is missing.
 pub fn run() -> Result<()> {
     packages()?;
-    portcullis_ebpf_builder::setup().map_err(anyhow::Error::msg)?;
+    portcullis_ebpf_builder::setup(|step| println!("setup: {step}"))?;
     venv()
 }
 

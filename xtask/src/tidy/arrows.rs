@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("lib", &["*"]),
     ("app", &["*"]),
     ("config", &["*"]),
+    // sys: `portcullis run` closes descriptors before it becomes the agent's command.
     (
         "control",
         &[
@@ -20,6 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "approval",
             "audit",
             "types",
+            "sys",
             "proxy::SessionsHandle",
         ],
     ),
@@ -37,7 +39,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("approval", &["policy::Request", "types"]),
     ("audit::sink", &["audit::record", "audit::Record", "types"]),
-    ("audit", &["types"]),
+    // A record lists what was judged.
+    ("audit", &["policy::Effect", "types"]),
     ("capture", &["sys", "types"]),
     ("identity", &["sys", "types"]),
     ("policy", &["types"]),

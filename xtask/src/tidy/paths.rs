@@ -88,6 +88,10 @@ fn scan(tokens: TokenStream, prefix: &[String], found: &mut Vec<NamedPath>) {
                     colons = 0;
                 }
             }
+            // `pub(in crate::a)` says who may see, not what is used.
+            TokenTree::Group(_) if current.len() == 1 && current[0] == "pub" => {
+                current.clear();
+            }
             TokenTree::Group(group) => {
                 let is_tree = open && group.delimiter() == Delimiter::Brace;
                 let inner: Vec<String> = if is_tree { current.clone() } else { Vec::new() };
@@ -148,6 +152,11 @@ mod tests {
     fn sees_inline_paths_and_macro_arguments() {
         let found = paths("fn f(x: crate::a::B) { log!(crate::c::D, x); match x { y::Z => {} } }");
         assert_eq!(found, ["crate::a::B", "crate::c::D", "y::Z"]);
+    }
+
+    #[test]
+    fn leaves_visibility_out() {
+        assert!(paths("pub(in super::super) struct S; pub(in crate::a) fn f() {}").is_empty());
     }
 
     #[test]

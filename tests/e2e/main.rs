@@ -1,1 +1,18 @@
-//! End-to-end tests.
+//! End-to-end tests: the built daemon, the real kernel, a real server, real clients.
+//!
+//! They run as root, after `cargo build -p portcullis` and `cargo xtask setup`. Tests that
+//! are marked "ignored" are the inside halves of others, which start them in a session.
+
+mod audit;
+mod connections;
+mod credential;
+mod drivers;
+mod hostile;
+mod journald;
+mod lifecycle;
+mod policy_files;
+mod reload;
+mod run;
+mod stage;
+mod statements;
+mod upstream;

@@ -1,1 +1,59 @@
-fn main(){}
+//! Developer tasks; this file only dispatches. Each command has a file of its own.
+
+mod bench;
+mod bench_report;
+mod build;
+mod build_ebpf;
+mod demo;
+mod demo_steps;
+mod root;
+mod setup;
+mod test;
+mod test_counts;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Developer tasks of Portcullis.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Install what building and testing need (as root, on Debian).
+    Setup,
+    /// Build the kernel programs alone and say where the object is.
+    BuildEbpf,
+    /// Show the whole on a private PostgreSQL server, and leave nothing behind (as root).
+    Demo,
+    /// Run the unit, kernel and end-to-end tests (as root).
+    Test(test::Args),
+    /// Measure pgbench direct, through PgBouncer and through Portcullis (as root).
+    Bench(bench::Args),
+    /// Check the rules of the house: arrows, sizes, unsafe, formatting, lints.
+    Tidy(tidy::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Args::parse().command {
+        Task::Setup => setup::run(),
+        Task::BuildEbpf => build_ebpf::run(),
+        Task::Demo => demo::run(),
+        Task::Test(args) => test::run(&args),
+        Task::Bench(args) => bench::run(&args),
+        Task::Tidy(args) => tidy::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Policy and configuration files that are broken at start: fatal, with file and line.
+
+use std::fs;
+
+use portcullis_tests::process::Finished;
+
+use crate::stage::Stage;
+
+fn start_with(policy: &str) -> (Stage, Finished) {
+    let stage = Stage::unstarted(|options| options.policy = policy.into());
+    let done = stage.daemon.run_to_end(&[]).expect("ends");
+    assert_eq!(done.code(), 1, "{}", done.both());
+    assert!(done.stderr.contains("portcullisd: "), "{}", done.stderr);
+    (stage, done)
+}
+
+#[test]
+fn a_broken_policy_is_fatal_with_its_line() {
+    for (policy, part) in [
+        ("version: 1\nroles:\n  a: [\n", "policy.yaml:"),
+        ("version: 1\nroles: {a: {}}\nrulez: []\n", "rulez"),
+        ("version: 9\n", "version"),
+        ("", "policy.yaml"),
+        ("\u{0}\u{1}\u{2}", "policy.yaml"),
+    ] {
+        let (_stage, done) = start_with(policy);
+        assert!(done.stderr.contains(part), "{policy:?}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn an_unknown_verb_gets_a_suggestion() {
+    let policy = "version: 1\nroles: {a: {}}\nrules:\n  - {id: x, role: a, allow: [sql.selct], on: [shop]}\n";
+    let (_stage, done) = start_with(policy);
+    assert!(done.stderr.contains("sql.select"), "{}", done.stderr);
+    assert!(done.stderr.contains("policy.yaml:4"), "{}", done.stderr);
+}
+
+#[test]
+fn a_missing_policy_is_fatal() {
+    let stage = Stage::unstarted(|_| ());
+    fs::remove_file(stage.daemon.policy_path()).expect("remove");
+    assert_eq!(stage.daemon.run_to_end(&[]).expect("ends").code(), 1);
+    fs::remove_dir(stage.daemon.path("policies")).expect("rmdir");
+    let done = stage.daemon.run_to_end(&[]).expect("ends");
+    assert_eq!(done.code(), 1);
+    assert!(done.stderr.contains("policies"), "{}", done.stderr);
+}
+
+#[test]
+fn an_unknown_key_of_the_configuration_is_fatal() {
+    let stage = Stage::unstarted(|_| ());
+    let config = fs::read_to_string(stage.daemon.config()).expect("read");
+    fs::write(stage.daemon.config(), config + "surprise: true\n").expect("write");
+    let done = stage.daemon.run_to_end(&[]).expect("ends");
+    assert_eq!(done.code(), 1);
+    assert!(done.stderr.contains("surprise"), "{}", done.stderr);
+}
+
+#[test]
+fn check_judges_the_files_and_starts_nothing() {
+    let stage = Stage::unstarted(|_| ());
+    let done = stage.daemon.run_to_end(&["--check"]).expect("ends");
+    assert_eq!(done.code(), 0, "{}", done.both());
+    assert!(stage.daemon.leftovers().find().is_empty());
+    stage
+        .daemon
+        .write_policy("version: 1\nrulez: []\n")
+        .expect("write");
+    assert_eq!(
+        stage.daemon.run_to_end(&["--check"]).expect("ends").code(),
+        1
+    );
+}
+
+#[test]
+fn a_secret_that_others_can_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut stage = Stage::unstarted(|_| ());
+    let secret = stage.daemon.path("secrets/shop");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).expect("chmod");
+    // At start or at the first use: an agent must not get a connection with it.
+    if stage.daemon.launch().is_ok() {
+        assert_ne!(stage.psql("SELECT 1").code(), 0);
+    }
+}

@@ -1,0 +1,85 @@
+//! `portcullis run` as a shell would expect it: exit codes, signals, streams, the cgroup.
+
+use std::process::Command;
+use std::time::Duration;
+
+use portcullis_tests::process;
+
+use crate::stage::{Stage, binaries};
+
+#[test]
+fn exit_codes_are_those_of_a_shell() {
+    let stage = Stage::new();
+    for (words, code) in [
+        (&["sh", "-c", "exit 7"][..], 7),
+        (&["sh", "-c", "kill -TERM $$"], 143),
+        (&["no-such-program"], 127),
+        (&["/etc/passwd"], 126),
+        (&["true"], 0),
+    ] {
+        let done = stage.agent().run(words).expect("runs");
+        assert_eq!(done.code(), code, "{words:?}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn without_a_daemon_it_ends_with_125_and_one_line() {
+    let mut command = Command::new(binaries().client);
+    command.args([
+        "--socket",
+        "/nonexistent/control.sock",
+        "run",
+        "--as",
+        "analyst",
+        "--",
+    ]);
+    let limit = Duration::from_secs(10);
+    let done = process::run(command.args(["sh", "-c", "echo ran"]), "", limit).expect("runs");
+    assert_eq!((done.code(), done.stdout.as_str()), (125, ""));
+    assert_eq!(done.stderr.trim().lines().count(), 1, "{}", done.stderr);
+}
+
+#[test]
+fn the_streams_are_passed_on() {
+    let stage = Stage::new();
+    let mut command = stage.agent().command(&["sh", "-c", "cat; echo err >&2"]);
+    let done = process::run(&mut command, "in\n", Duration::from_secs(20)).expect("runs");
+    assert_eq!(
+        (done.stdout.as_str(), done.stderr.as_str()),
+        ("in\n", "err\n")
+    );
+}
+
+#[test]
+fn the_command_is_in_the_sessions_cgroup_with_its_children() {
+    let stage = Stage::new();
+    let done = stage
+        .agent()
+        .run(&["sh", "-c", "cat /proc/self/cgroup"])
+        .expect("runs");
+    let cgroup = stage.daemon.leftovers().cgroup.expect("cgroup2");
+    let name = cgroup
+        .file_name()
+        .and_then(|name| name.to_str())
+        .expect("name")
+        .to_owned();
+    let line = done
+        .stdout
+        .lines()
+        .find(|line| line.starts_with("0::"))
+        .expect("v2 line");
+    assert!(line.contains(&format!("/{name}/s-")), "{line}");
+}
+
+#[test]
+fn status_and_sessions_answer() {
+    let stage = Stage::new();
+    let _psql = stage.open_psql();
+    stage.assert_works();
+    let limit = Duration::from_secs(10);
+    let ask = |words: &[&str]| process::check(stage.daemon.client().args(words), "", limit);
+    let status = ask(&["status", "--json"]).expect("status");
+    let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+    assert!(status.is_object(), "{status}");
+    assert!(ask(&["sessions"]).expect("sessions").contains("analyst"));
+}

@@ -7,6 +7,9 @@ use std::ffi::{CStr, c_int, c_long};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
 const BPF_OBJ_GET: c_int = 7;
 const BPF_PROG_QUERY: c_int = 16;
 const BPF_LINK_UPDATE: c_int = 29;
@@ -145,4 +148,12 @@ pub fn tcp_is_closed(socket: BorrowedFd<'_>) -> io::Result<bool> {
     // SAFETY: the kernel cuts the structure to the length asked for; one byte is a number.
     let state = unsafe { socket_option(socket, libc::IPPROTO_TCP, libc::TCP_INFO, 0_u8) }?;
     Ok(state == TCP_CLOSE)
+}
+
+/// Waits until a descriptor can be read. Needs a tokio runtime.
+pub async fn readable(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the borrow keeps the descriptor open and the same until this future, and
+    // with it the registration, is gone.
+    let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?;
+    registered.readable().await.map(drop)
 }

@@ -11,11 +11,10 @@ use std::os::fd::AsFd;
 use aya::Ebpf;
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use portcullis_ebpf_common::{GateEvent, hook, reason};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use super::CaptureError;
 use super::orig_dst::text;
+use crate::sys;
 use crate::types::{CgroupId, OrigDst};
 
 /// Why a program refused.
@@ -210,8 +209,7 @@ impl Events {
             if let Some(event) = self.try_next() {
                 return Ok(event);
             }
-            let ready = AsyncFd::register_with_interest(self.ring.as_fd(), Interest::READABLE)?;
-            drop(ready.readable().await?);
+            sys::readable(self.ring.as_fd()).await?;
         }
     }
 

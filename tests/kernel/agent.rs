@@ -13,7 +13,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, setresgid, setresuid};
 use portcullis::capture::cgroupfs;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
 const MARK: &str = "PORTCULLIS_TEST_AGENT";
 
@@ -123,6 +123,16 @@ fn obey(line: &str, sockets: &mut HashMap<String, Socket>) -> Result<String, Err
         ["again", name, to] => {
             let to: SocketAddr = to.parse().expect("an address");
             sockets[*name].connect(&to.into()).map_err(errno)?;
+        }
+        ["only6", name] => {
+            let socket = Socket::new(Domain::IPV6, Type::STREAM, None).map_err(errno)?;
+            socket.set_only_v6(true).map_err(errno)?;
+            sockets.insert((*name).to_owned(), socket);
+        }
+        ["disconnect", name] => {
+            // SAFETY: zeros are an address of AF_UNSPEC, which needs 16 bytes of the storage.
+            let nobody = unsafe { SockAddr::new(SockAddrStorage::zeroed(), 16) };
+            sockets[*name].connect(&nobody).map_err(errno)?;
         }
         ["bind", name, from] => {
             let from: SocketAddr = from.parse().expect("an address");

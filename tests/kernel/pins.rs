@@ -5,7 +5,10 @@
 
 use std::net::TcpListener;
 
+use aya::maps::{Array, Map, MapData};
 use portcullis::capture::{Adopted, CaptureError, Gate, Reason, cgroupfs, release};
+
+use portcullis_ebpf_common::Meta;
 
 use crate::agent::Agent;
 use crate::bench::Bench;
@@ -114,24 +117,67 @@ fn pins_of_another_cgroup_are_refused() {
 fn pins_of_another_version_are_refused() {
     let mut bench = Bench::new();
     bench.kill_daemon();
-    {
-        use aya::maps::{Array, Map, MapData};
-        let path = bench.bpffs.path().join("portcullis/maps/META");
-        let map = Map::from_map_data(MapData::from_pin(path).expect("pin")).expect("map");
-        let mut meta: Array<_, portcullis_ebpf_common::Meta> = map.try_into().expect("array");
-        let other = portcullis_ebpf_common::Meta {
-            abi: 99,
-            pad: 0,
-            object: 0,
-        };
-        meta.set(0, other, 0).expect("write");
-    }
+    write_meta(&bench, 99);
     let error = Gate::start(&bench.config).expect_err("another version");
     assert!(error.to_string().contains("map layout 99"), "{error}");
     assert!(error.to_string().contains("--release"), "{error}");
     // Still shut.
     let mut agent = Agent::start(bench.cgroup.path());
     assert_eq!(agent.connect("a", "192.0.2.1:5432"), "ECONNREFUSED");
+}
+
+#[test]
+fn programs_of_another_build_are_replaced_with_no_open_moment() {
+    let mut bench = Bench::new();
+    let sink = TcpListener::bind("127.0.0.1:0").expect("listen");
+    sink.set_nonblocking(true).expect("non-blocking");
+    let to = sink.local_addr().expect("address").to_string();
+    let (_session, mut agent) = bench.session();
+    let before = bench.gate().layers().expect("in force");
+    bench.kill_daemon();
+    write_meta(&bench, portcullis_ebpf_common::ABI);
+
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let done = &done;
+    let tries = std::thread::scope(|scope| {
+        let agent = &mut agent;
+        let trying = scope.spawn(move || {
+            let mut tries = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                assert_eq!(agent.connect("a", &to), "ECONNREFUSED");
+                tries += 1;
+            }
+            tries
+        });
+        bench.start();
+        assert_eq!(bench.gate().adopted(), Adopted::Upgraded);
+        for _ in 0..5 {
+            bench.kill_daemon();
+            bench.start();
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        trying.join().expect("the tries")
+    });
+    assert!(tries > 10, "{tries}");
+    assert!(sink.accept().is_err());
+    let after = bench.gate().layers().expect("in force");
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!(before.link, after.link, "{}", before.hook);
+        assert_ne!(before.program, after.program, "{}", before.hook);
+    }
+}
+
+/// Makes the pins look as if another object had made them.
+fn write_meta(bench: &Bench, abi: u32) {
+    let path = bench.bpffs.path().join("portcullis/maps/META");
+    let map = Map::from_map_data(MapData::from_pin(path).expect("pin")).expect("map");
+    let mut meta: Array<_, Meta> = map.try_into().expect("array");
+    let other = Meta {
+        abi,
+        pad: 0,
+        object: 1,
+    };
+    meta.set(0, other, 0).expect("write");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `cgroup/connect4`: an IPv4 connect() goes to the gate or is refused at once. Linux 6.1.
 
+use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use portcullis_ebpf_common::hook;
 
@@ -13,8 +14,12 @@ pub fn run(ctx: &SockAddrContext) -> i32 {
     let place = session::current();
     match admit(ctx, &attempt, &place, 0) {
         Ok(listener) => {
-            set_field!(ctx.sock_addr, user_ip4 = u32::from_ne_bytes(listener.v4));
-            set_field!(ctx.sock_addr, user_port = u32::from(listener.port4.to_be()));
+            set_field!(bpf_sock_addr, ctx.sock_addr, user_ip4 = listener.v4);
+            set_field!(
+                bpf_sock_addr,
+                ctx.sock_addr,
+                user_port = u32::from(listener.port4.to_be())
+            );
             PASS
         }
         Err(reason) => refuse(ctx, &attempt, &place, reason, ECONNREFUSED),

@@ -4,7 +4,7 @@
 
 use aya_ebpf::helpers::bpf_get_current_comm;
 use aya_ebpf::{EbpfContext, helpers::generated::bpf_set_retval};
-use portcullis_ebpf_common::GateEvent;
+use portcullis_ebpf_common::{Addr, GateEvent};
 
 use crate::session::Place;
 use crate::{EVENTS, LOST};
@@ -31,7 +31,7 @@ pub struct Attempt {
     /// Cookie of its network namespace.
     pub netns: u64,
     /// Destination address.
-    pub dst: [u8; 16],
+    pub dst: Addr,
     /// Destination port.
     pub port: u16,
 }
@@ -61,7 +61,7 @@ fn send<C: EbpfContext>(ctx: &C, attempt: &Attempt, place: &Place, reason: u32) 
     entry.write(GateEvent {
         dst: attempt.dst,
         cgroup: place.cgroup,
-        session: place.session.unwrap_or(0),
+        session: place.session,
         netns: attempt.netns,
         pid: ctx.tgid(),
         uid: ctx.uid(),

@@ -7,6 +7,7 @@
 //! sessions, not who may do what. Oldest kernel: 6.1 (`bpf_set_retval` in these hooks).
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
 mod connect4;
 mod connect6;

@@ -8,40 +8,46 @@ use portcullis_ebpf_common::{MAX_CGROUP_LEVEL, reason};
 
 use crate::SESSIONS;
 
-/// Where the running process sits.
+/// Where the running process sits. Two numbers and no `Result`: the verifier refuses the
+/// copies that the compiler makes of a variant's unused half.
 #[derive(Clone, Copy)]
 pub struct Place {
     /// Its own cgroup.
     pub cgroup: u64,
-    /// The cgroup of its session, or why there is none.
-    pub session: Result<u64, u32>,
+    /// The cgroup of its session; 0 if it has none.
+    pub session: u64,
+    /// Why it has none: one of `reason`.
+    pub reason: u32,
 }
 
 /// Finds the running process's cgroup and session.
 #[inline(always)]
 pub fn current() -> Place {
-    // SAFETY: a helper without arguments.
-    let cgroup = unsafe { bpf_get_current_cgroup_id() };
-    Place {
-        cgroup,
-        session: find(),
-    }
-}
-
-#[inline(always)]
-fn find() -> Result<u64, u32> {
-    // SAFETY: a helper that takes a number; no such level gives 0.
-    if unsafe { bpf_get_current_ancestor_cgroup_id(MAX_CGROUP_LEVEL + 1) } != 0 {
-        return Err(reason::TOO_DEEP);
+    let mut place = Place {
+        // SAFETY: a helper without arguments.
+        cgroup: unsafe { bpf_get_current_cgroup_id() },
+        session: 0,
+        reason: reason::NO_SESSION,
+    };
+    if ancestor(MAX_CGROUP_LEVEL + 1) != 0 {
+        place.reason = reason::TOO_DEEP;
+        return place;
     }
     let mut level = MAX_CGROUP_LEVEL;
     while level >= 0 {
-        // SAFETY: as above.
-        let id = unsafe { bpf_get_current_ancestor_cgroup_id(level) };
+        let id = ancestor(level);
         if id != 0 && SESSIONS.get_ptr(id).is_some() {
-            return Ok(id);
+            place.session = id;
+            return place;
         }
         level -= 1;
     }
-    Err(reason::NO_SESSION)
+    place
+}
+
+/// Id of the running process's cgroup at this level of the tree; 0 if it sits above it.
+#[inline(always)]
+fn ancestor(level: i32) -> u64 {
+    // SAFETY: a helper that takes a number.
+    unsafe { bpf_get_current_ancestor_cgroup_id(level) }
 }

@@ -3,6 +3,7 @@
 //! The kernel asks for inet families only; other families are not seen here.
 
 use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::helpers::generated::bpf_get_netns_cookie;
 use aya_ebpf::programs::SockContext;
 use portcullis_ebpf_common::{hook, may_create, reason};
@@ -12,9 +13,9 @@ use crate::{field, session};
 
 #[inline(always)]
 pub fn run(ctx: &SockContext) -> i32 {
-    let family = field!(ctx.sock, family);
-    let kind = field!(ctx.sock, type_);
-    let protocol = field!(ctx.sock, protocol);
+    let family = field!(bpf_sock, ctx.sock, family);
+    let kind = field!(bpf_sock, ctx.sock, type_);
+    let protocol = field!(bpf_sock, ctx.sock, protocol);
     if may_create(family, kind, protocol) {
         return PASS;
     }
@@ -25,7 +26,7 @@ pub fn run(ctx: &SockContext) -> i32 {
         protocol,
         // SAFETY: the helper takes this program's context.
         netns: unsafe { bpf_get_netns_cookie(ctx.as_ptr()) },
-        dst: [0; 16],
+        dst: [0; 4],
         port: 0,
     };
     refuse(

@@ -7,24 +7,23 @@
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{
     BPF_ANY, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
-    BPF_TCP_CLOSE,
+    BPF_TCP_CLOSE, bpf_sock_ops,
 };
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie};
 use aya_ebpf::programs::SockOpsContext;
 use portcullis_ebpf_common::{AF_INET6, TupleKey, mapped};
 
-use crate::redirect::bytes;
 use crate::{ORIGINS, TUPLES, field};
 
 const OK: u32 = 1;
 
 #[inline(always)]
 pub fn run(ctx: &SockOpsContext) -> u32 {
-    let op = field!(ctx.ops, op);
+    let op = field!(bpf_sock_ops, ctx.ops, op);
     if op == BPF_SOCK_OPS_TCP_CONNECT_CB {
         tie(ctx);
     } else if op == BPF_SOCK_OPS_STATE_CB
-        && field!(ctx.ops, __bindgen_anon_1.args[1]) == BPF_TCP_CLOSE
+        && field!(bpf_sock_ops, ctx.ops, __bindgen_anon_1.args[1]) == BPF_TCP_CLOSE
     {
         untie(ctx);
     }
@@ -38,7 +37,7 @@ fn tie(ctx: &SockOpsContext) {
     let Some(origin) = ORIGINS.get_ptr_mut(cookie) else {
         return;
     };
-    let flags = field!(ctx.ops, bpf_sock_ops_cb_flags) | BPF_SOCK_OPS_STATE_CB_FLAG;
+    let flags = field!(bpf_sock_ops, ctx.ops, bpf_sock_ops_cb_flags) | BPF_SOCK_OPS_STATE_CB_FLAG;
     if ctx.set_cb_flags(flags as i32).is_err() {
         // Nobody would remove the tie: without one the gate refuses the connection.
         return;
@@ -66,21 +65,21 @@ fn untie(ctx: &SockOpsContext) {
 
 #[inline(always)]
 fn key(ctx: &SockOpsContext) -> TupleKey {
-    let addr = if field!(ctx.ops, family) == AF_INET6 {
-        bytes([
-            field!(ctx.ops, local_ip6[0]),
-            field!(ctx.ops, local_ip6[1]),
-            field!(ctx.ops, local_ip6[2]),
-            field!(ctx.ops, local_ip6[3]),
-        ])
+    let addr = if field!(bpf_sock_ops, ctx.ops, family) == AF_INET6 {
+        [
+            field!(bpf_sock_ops, ctx.ops, local_ip6[0]),
+            field!(bpf_sock_ops, ctx.ops, local_ip6[1]),
+            field!(bpf_sock_ops, ctx.ops, local_ip6[2]),
+            field!(bpf_sock_ops, ctx.ops, local_ip6[3]),
+        ]
     } else {
-        mapped(field!(ctx.ops, local_ip4).to_ne_bytes())
+        mapped(field!(bpf_sock_ops, ctx.ops, local_ip4))
     };
     TupleKey {
         addr,
         // SAFETY: the helper takes this program's context.
         netns: unsafe { bpf_get_netns_cookie(ctx.as_ptr()) },
-        port: field!(ctx.ops, local_port) as u16,
+        port: field!(bpf_sock_ops, ctx.ops, local_port) as u16,
         pad: [0; 3],
     }
 }

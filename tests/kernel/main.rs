@@ -1,1 +1,12 @@
-//! Kernel tests.
+//! Tests of the gate on the real kernel, as root. Where a right is missing they fail.
+//!
+//! Each test has its own enforced cgroup, bpf file system and pins, and speaks through
+//! `portcullis::capture` only. What an agent would do is done by `agent`, a process of
+//! this same binary.
+
+mod agent;
+mod bench;
+mod deny;
+mod leaks;
+mod pins;
+mod redirect;

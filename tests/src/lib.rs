@@ -7,8 +7,11 @@
 
 pub mod agent;
 pub mod audit;
+pub mod bpffs;
+pub mod cgroup;
 pub mod daemon;
 pub mod leftovers;
+pub mod netns;
 pub mod paths;
 pub mod pgbouncer;
 pub mod port;

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aya::Pod;
 use aya::maps::{Map, MapData, MapError};
-use portcullis_ebpf_common::{DestKey, LISTENER_V6, Listener, Origin, Session, TupleKey};
+use portcullis_ebpf_common::{DestKey, LISTENER_V6, Listener, Origin, Session, TupleKey, words};
 
 use super::{CaptureError, ListenerConfig, orig_dst};
 use crate::types::CgroupId;
@@ -142,7 +142,7 @@ impl Maps {
 
 fn destination(addr: SocketAddr) -> DestKey {
     DestKey {
-        addr: orig_dst::bytes(addr.ip()),
+        addr: orig_dst::addr(addr.ip()),
         port: addr.port(),
         pad: 0,
     }
@@ -150,10 +150,10 @@ fn destination(addr: SocketAddr) -> DestKey {
 
 fn listener(config: &ListenerConfig) -> Listener {
     Listener {
-        v4: config.v4.ip().octets(),
+        v4: u32::from_ne_bytes(config.v4.ip().octets()),
         port4: config.v4.port(),
         port6: config.v6.map_or(0, |v6| v6.port()),
-        v6: config.v6.map_or([0; 16], |v6| v6.ip().octets()),
+        v6: config.v6.map_or([0; 4], |v6| words(v6.ip().octets())),
         flags: if config.v6.is_some() { LISTENER_V6 } else { 0 },
         pad: 0,
     }

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use portcullis_ebpf_common as common;
-use portcullis_ebpf_common::TupleKey;
+use portcullis_ebpf_common::{Addr, TupleKey, words};
 
 use super::maps::Maps;
 use super::{CaptureError, NetnsCookie};
@@ -32,7 +32,10 @@ pub struct Origin {
 impl From<common::Origin> for Origin {
     fn from(raw: common::Origin) -> Self {
         Self {
-            dst: OrigDst::new(SocketAddr::new(Ipv6Addr::from(raw.dst).into(), raw.port)),
+            dst: OrigDst::new(SocketAddr::new(
+                Ipv6Addr::from(common::bytes(raw.dst)).into(),
+                raw.port,
+            )),
             cgroup: CgroupId(raw.cgroup),
             session: CgroupId(raw.session),
             pid: raw.pid,
@@ -50,7 +53,7 @@ pub(super) fn take(
     netns: NetnsCookie,
 ) -> Result<Option<Origin>, CaptureError> {
     let key = TupleKey {
-        addr: bytes(peer.0.ip()),
+        addr: addr(peer.0.ip()),
         netns: netns.0,
         port: peer.0.port(),
         pad: [0; 3],
@@ -62,11 +65,12 @@ pub(super) fn take(
 }
 
 /// An address as the maps hold it: IPv4 as IPv4-mapped.
-pub(super) fn bytes(ip: IpAddr) -> [u8; 16] {
-    match ip {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    }
+pub(super) fn addr(ip: IpAddr) -> Addr {
+    let v6 = match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    words(v6.octets())
 }
 
 /// A kernel string: up to the first zero byte, what is not UTF-8 replaced.
@@ -85,7 +89,7 @@ mod tests {
     #[test]
     fn an_ipv4_origin_is_given_as_ipv4() {
         let raw = common::Origin {
-            dst: bytes("192.0.2.1".parse().expect("literal")),
+            dst: addr("192.0.2.1".parse().expect("literal")),
             cgroup: 2,
             session: 1,
             netns: 0,

@@ -1,8 +1,8 @@
 //! Types and constants that the kernel programs and the daemon share.
 //!
 //! Everything here crosses the boundary as bytes of a BPF map: fixed-width integers,
-//! padding written out, sizes asserted. Addresses are 16 bytes in network order, IPv4 as
-//! IPv4-mapped IPv6; ports are in host byte order. Feature `user` adds `aya::Pod`.
+//! padding written out, sizes asserted. Addresses are four words that lie in memory in
+//! network order, IPv4 as IPv4-mapped IPv6; ports are in host byte order. Feature `user` adds `aya::Pod`.
 //! A change to any layout here, or to what a map holds, raises [`ABI`].
 #![no_std]
 
@@ -46,13 +46,13 @@ pub struct Meta {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// IPv4 address, network order.
-    pub v4: [u8; 4],
+    pub v4: u32,
     /// Port of the IPv4 listener.
     pub port4: u16,
     /// Port of the IPv6 listener.
     pub port6: u16,
     /// IPv6 address, network order.
-    pub v6: [u8; 16],
+    pub v6: Addr,
     /// [`LISTENER_V6`].
     pub flags: u32,
     /// Zero.
@@ -72,7 +72,7 @@ pub struct Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DestKey {
     /// Address.
-    pub addr: [u8; 16],
+    pub addr: Addr,
     /// Port.
     pub port: u16,
     /// Zero.
@@ -84,7 +84,7 @@ pub struct DestKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// Destination address.
-    pub dst: [u8; 16],
+    pub dst: Addr,
     /// Cgroup id of the process that connected (the leaf).
     pub cgroup: u64,
     /// Cgroup id of its session.
@@ -112,7 +112,7 @@ pub struct Origin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TupleKey {
     /// Source address.
-    pub addr: [u8; 16],
+    pub addr: Addr,
     /// Cookie of the network namespace.
     pub netns: u64,
     /// Source port.
@@ -126,7 +126,7 @@ pub struct TupleKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GateEvent {
     /// Destination address; zero where there is none.
-    pub dst: [u8; 16],
+    pub dst: Addr,
     /// Cgroup id of the process (the leaf).
     pub cgroup: u64,
     /// Cgroup id of its session; 0 when it has none.
@@ -191,12 +191,40 @@ pub mod hook {
     pub const SOCK_OPS: u32 = 6;
 }
 
-/// An IPv4 address (network order) as IPv4-mapped IPv6.
+/// An address. In words, because the kernel gives it so and the programs would else take
+/// it apart into bytes.
+pub type Addr = [u32; 4];
+
+/// An IPv4 address (network order) as IPv4-mapped IPv6 (RFC 4291, 2.5.5.2).
 #[inline(always)]
-pub const fn mapped(v4: [u8; 4]) -> [u8; 16] {
-    [
-        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3],
-    ]
+pub const fn mapped(v4: u32) -> Addr {
+    [0, 0, MAPPED, v4]
+}
+
+/// Is it an IPv4-mapped address?
+#[inline(always)]
+pub const fn is_mapped(addr: Addr) -> bool {
+    addr[0] == 0 && addr[1] == 0 && addr[2] == MAPPED
+}
+
+const MAPPED: u32 = 0xffff_u32.to_be();
+
+/// The 16 bytes of an address in network order, as words.
+pub fn words(bytes: [u8; 16]) -> Addr {
+    let mut words = [0; 4];
+    for (word, four) in words.iter_mut().zip(bytes.as_chunks::<4>().0) {
+        *word = u32::from_ne_bytes(*four);
+    }
+    words
+}
+
+/// The words of an address as its 16 bytes in network order.
+pub fn bytes(addr: Addr) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    for (four, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(addr) {
+        *four = word.to_ne_bytes();
+    }
+    bytes
 }
 
 /// May a process of a session make this socket? TCP, and UDP, which is then refused where
@@ -253,7 +281,11 @@ mod tests {
 
     #[test]
     fn mapped_address_is_the_one_of_rfc_4291() {
-        let v6 = core::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
-        assert_eq!(mapped([192, 0, 2, 1]), v6.octets());
+        let v4 = core::net::Ipv4Addr::new(192, 0, 2, 1);
+        let v6 = v4.to_ipv6_mapped().octets();
+        assert_eq!(mapped(u32::from_ne_bytes(v4.octets())), words(v6));
+        assert_eq!(bytes(words(v6)), v6);
+        assert!(is_mapped(words(v6)));
+        assert!(!is_mapped(words(core::net::Ipv6Addr::LOCALHOST.octets())));
     }
 }

@@ -11,6 +11,7 @@ use super::codec::message::{self, ErrorMessage, Severity};
 use super::codec::{Fields, HEADER};
 use crate::policy::{Decision, Denial};
 use crate::protocol::{Expulsion, Refusal, Verdict};
+use crate::types::RequestId;
 
 /// Makes decoys and knows their errors again.
 #[derive(Debug)]
@@ -79,7 +80,7 @@ pub(super) fn error_field(frame: &[u8], letter: u8) -> Option<&[u8]> {
 }
 
 /// What the agent sees in place of a decoy's error; none when the verdict is an allow.
-pub(super) fn denial(verdict: &Verdict, request: u64) -> Option<ErrorMessage> {
+pub(super) fn denial(verdict: &Verdict, request: RequestId) -> Option<ErrorMessage> {
     match verdict {
         Verdict::NotRecorded => Some(ErrorMessage {
             severity: Severity::Error,
@@ -96,7 +97,7 @@ pub(super) fn denial(verdict: &Verdict, request: u64) -> Option<ErrorMessage> {
     }
 }
 
-fn denied(denial: &Denial, request: u64) -> ErrorMessage {
+fn denied(denial: &Denial, request: RequestId) -> ErrorMessage {
     let rule = match &denial.rule {
         Some(rule) => format!("Rule {rule}, request {request}."),
         None => format!("No rule allows it, request {request}."),

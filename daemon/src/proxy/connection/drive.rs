@@ -63,7 +63,7 @@ impl Drive {
         };
         let seeds = [rand::random(), rand::random()];
         let statements = Arc::clone(&proxy.statements);
-        let session = PostgresSession::new(Arc::new(settings), statements, seeds);
+        let session = PostgresSession::new(Arc::new(settings), statements, seeds, admitted.id);
         Self {
             context: admitted.context("", ""),
             session: Box::new(session),

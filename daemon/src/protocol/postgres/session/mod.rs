@@ -17,6 +17,7 @@ use super::analyse::Cache;
 use super::codec::message::ErrorMessage;
 use super::enforce;
 use crate::protocol::{Answer, Buffers, CloseReason, Expulsion, Refusal, Session, Step};
+use crate::types::ConnectionId;
 use login::Login;
 use relay::Relay;
 use startup::Startup;
@@ -50,13 +51,19 @@ pub struct PostgresSession {
     cache: Arc<Cache>,
     /// Unpredictable; for the agent's cancel key and the decoys' mark.
     seeds: [u64; 2],
+    connection: ConnectionId,
     state: State,
 }
 
 impl PostgresSession {
     /// A session that waits for the agent's start-up packet. `seeds` must be unpredictable.
-    pub fn new(settings: Arc<Settings>, cache: Arc<Cache>, seeds: [u64; 2]) -> Self {
-        Self { settings, cache, seeds, state: State::Startup(Startup::default()) }
+    pub fn new(
+        settings: Arc<Settings>,
+        cache: Arc<Cache>,
+        seeds: [u64; 2],
+        connection: ConnectionId,
+    ) -> Self {
+        Self { settings, cache, seeds, connection, state: State::Startup(Startup::default()) }
     }
 
     fn close(&mut self, error: Option<&ErrorMessage>, reason: CloseReason, io: &mut Buffers) {
@@ -87,7 +94,8 @@ impl PostgresSession {
                 login::Next::Step(step) => Some(step),
                 login::Next::Done(keys, statuses) => {
                     let cache = Arc::clone(&self.cache);
-                    match Relay::open(&self.settings, cache, self.seeds[1], &statuses) {
+                    let (seed, connection) = (self.seeds[1], self.connection);
+                    match Relay::open(&self.settings, cache, seed, connection, &statuses) {
                         Ok(relay) => {
                             self.state = State::Relay(Box::new(relay));
                             Some(Step::Established(keys))

@@ -19,6 +19,7 @@ use crate::protocol::postgres::codec::message::ErrorMessage;
 use crate::protocol::postgres::codec::{Malformed, head};
 use crate::protocol::postgres::enforce::Decoys;
 use crate::protocol::{Buffers, CloseReason, Outcome, Step};
+use crate::types::{ConnectionId, RequestId};
 use agent::Held;
 
 /// What ends the session: who is told what.
@@ -54,6 +55,7 @@ pub(super) struct Relay {
     search_path: Vec<String>,
     message_limit: usize,
     cache: Arc<Cache>,
+    connection: ConnectionId,
     decoys: Decoys,
     pipeline: Pipeline,
     /// The message that waits for its verdict.
@@ -74,12 +76,14 @@ impl Relay {
         settings: &Settings,
         cache: Arc<Cache>,
         seed: u64,
+        connection: ConnectionId,
         statuses: &[u8],
     ) -> Result<Self, Fault> {
         let mut relay = Self {
             search_path: settings.search_path.clone(),
             message_limit: settings.message_limit,
             cache,
+            connection,
             decoys: Decoys::new(seed),
             pipeline: Pipeline::default(),
             held: None,
@@ -106,6 +110,10 @@ impl Relay {
             self.read_agent(io)?;
         }
         Ok(self.steps.pop_front().unwrap_or(Step::Idle))
+    }
+
+    fn request(&self, number: u64) -> RequestId {
+        RequestId { connection: self.connection, number }
     }
 
     /// Whether the agent can still be told something: not inside a message, and not after

@@ -209,7 +209,7 @@ impl Relay {
         let Some(held) = self.held.take() else {
             return;
         };
-        let denial = enforce::denial(verdict, held.number).map(|mut error| {
+        let denial = enforce::denial(verdict, self.request(held.number)).map(|mut error| {
             if let Some(problem) = &held.operation.problem {
                 error.detail = format!("{} {problem}.", error.detail);
             }

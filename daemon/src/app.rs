@@ -24,7 +24,7 @@ use crate::capture::{self, Gate, GateConfig, GateOrigins, ListenerConfig, NetnsC
 use crate::config::{Config, Journald};
 use crate::control::server;
 use crate::identity::Registry;
-use crate::proxy::{self, Destinations, Listeners, Limits, Parts, Proxy};
+use crate::proxy::{self, Destinations, Limits, Listeners, Parts, Proxy};
 use policies::Policies;
 use sessions::Sessions;
 
@@ -39,7 +39,10 @@ pub fn check_policy(path: &Path) -> anyhow::Result<String> {
         eprintln!("{warning}");
     }
     let (services, tests) = (policy.services().count(), policy.test_count());
-    Ok(format!("{}: good ({services} services, {tests} tests)", path.display()))
+    Ok(format!(
+        "{}: good ({services} services, {tests} tests)",
+        path.display()
+    ))
 }
 
 /// `portcullisd --release`.
@@ -98,10 +101,19 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         origins: Arc::new(GateOrigins::new(Arc::clone(&gate), listener.netns)),
         limits: limits(&config),
     }));
-    let reach = tasks::Reach { gate: Arc::clone(&gate), destinations, policies: Arc::clone(&policies) };
+    let reach = tasks::Reach {
+        gate: Arc::clone(&gate),
+        destinations,
+        policies: Arc::clone(&policies),
+    };
     reach.refresh().await?;
     let sessions = Arc::new(Sessions::new(
-        sessions::Parts { gate, registry, proxy: Arc::clone(&proxy), policies: Arc::clone(&policies) },
+        sessions::Parts {
+            gate,
+            registry,
+            proxy: Arc::clone(&proxy),
+            policies: Arc::clone(&policies),
+        },
         &config,
     ));
     let control = server::bind(&config.socket(), config.control.group.as_deref())?;
@@ -116,7 +128,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     tokio::spawn(listeners.serve(Arc::clone(&proxy)));
     tokio::spawn(server::serve(control, Arc::clone(&sessions) as _));
-    tasks::spawn(tasks::Parts { events, sessions, reach, audit: Arc::clone(&audit), proxy: Arc::clone(&proxy) });
+    tasks::spawn(tasks::Parts {
+        events,
+        sessions,
+        reach,
+        audit: Arc::clone(&audit),
+        proxy: Arc::clone(&proxy),
+    });
     ready();
     tokio::select! {
         result = stopped() => result?,
@@ -152,7 +170,11 @@ fn listener_config(listeners: &Listeners) -> anyhow::Result<ListenerConfig> {
     };
     let netns = NetnsCookie::of_socket(listeners.socket());
     let netns = netns.context("getsockopt(SO_NETNS_COOKIE): Linux 5.14 or newer is needed")?;
-    Ok(ListenerConfig { v4: v4(listeners.v4()?)?, v6, netns })
+    Ok(ListenerConfig {
+        v4: v4(listeners.v4()?)?,
+        v6,
+        netns,
+    })
 }
 
 fn v4(address: SocketAddr) -> anyhow::Result<std::net::SocketAddrV4> {
@@ -192,7 +214,9 @@ async fn reload_on_hangup(policies: &Arc<Policies>, audit: &Arc<AuditLog>) -> an
 async fn stop(config: &Config, proxy: &Proxy, audit: &AuditLog) {
     tracing::info!("stopping; the gate stays shut");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    proxy.drain(Duration::from_secs(config.limits.drain_seconds)).await;
+    proxy
+        .drain(Duration::from_secs(config.limits.drain_seconds))
+        .await;
     let context = audit::Context::default();
     if let Err(error) = audit.append(&Record::new(Event::DaemonStop, &context, &())) {
         tracing::error!("{error}");

@@ -111,7 +111,10 @@ impl Default for Gate {
 
 impl Default for Audit {
     fn default() -> Self {
-        Self { file: "/var/log/portcullis/audit.jsonl".into(), journald: Journald::Auto }
+        Self {
+            file: "/var/log/portcullis/audit.jsonl".into(),
+            journald: Journald::Auto,
+        }
     }
 }
 
@@ -149,12 +152,17 @@ impl Config {
                 return Ok(Self::default());
             }
             Err(error) => {
-                return Err(ConfigError(format!("cannot read {}: {error}", file.display())));
+                return Err(ConfigError(format!(
+                    "cannot read {}: {error}",
+                    file.display()
+                )));
             }
         };
         let config = Self::parse(&text)
             .map_err(|error| ConfigError(format!("{}: {error}", file.display())))?;
-        config.check().map_err(|error| ConfigError(format!("{}: {error}", file.display())))?;
+        config
+            .check()
+            .map_err(|error| ConfigError(format!("{}: {error}", file.display())))?;
         Ok(config)
     }
 
@@ -167,10 +175,15 @@ impl Config {
 
     /// Names that become path components must be plain names.
     fn check(&self) -> Result<(), String> {
-        for (key, name) in [("gate.cgroup", &self.gate.cgroup), ("gate.pins", &self.gate.pins)] {
+        for (key, name) in [
+            ("gate.cgroup", &self.gate.cgroup),
+            ("gate.pins", &self.gate.pins),
+        ] {
             let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
             if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
-                return Err(format!("{key}: \"{name}\" must be one plain directory name"));
+                return Err(format!(
+                    "{key}: \"{name}\" must be one plain directory name"
+                ));
             }
         }
         if self.limits.message_bytes < 1024 || self.limits.message_bytes > 1 << 30 {
@@ -192,7 +205,10 @@ mod tests {
     #[test]
     fn unknown_keys_are_refused_and_missing_ones_have_defaults() {
         let config = Config::parse("gate: {port: 7000}\n").expect("valid");
-        assert_eq!((config.gate.port, config.gate.cgroup.as_str()), (7000, "portcullis"));
+        assert_eq!(
+            (config.gate.port, config.gate.cgroup.as_str()),
+            (7000, "portcullis")
+        );
         let error = Config::parse("gate: {prot: 7000}\n").expect_err("unknown key");
         assert!(error.contains("prot"), "{error}");
     }

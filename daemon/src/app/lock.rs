@@ -20,8 +20,15 @@ pub(super) fn take(run_dir: &Path) -> anyhow::Result<Flock<File>> {
         .create(run_dir)
         .with_context(|| format!("cannot make {dir}"))?;
     let path = run_dir.join("lock");
-    let options = OpenOptions::new().create(true).read(true).write(true).mode(0o600).clone();
-    let file = options.open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    let options = OpenOptions::new()
+        .create(true)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .clone();
+    let file = options
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(mut lock) => {
             lock.set_len(0)?;

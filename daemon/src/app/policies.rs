@@ -38,9 +38,12 @@ struct LoadedBody {
 /// # Errors
 /// Every mistake, with file, line and column; or each test that fails.
 pub(crate) fn load(path: &Path, generation: u64) -> anyhow::Result<(Policy, Vec<Warning>)> {
-    let (policy, warnings) = Policy::load(path, generation).map_err(|errors| anyhow!("{errors}"))?;
+    let (policy, warnings) =
+        Policy::load(path, generation).map_err(|errors| anyhow!("{errors}"))?;
     let analyse = |service: &Service, text: &str| {
-        let context = analyse::Context { search_path: &service.search_path };
+        let context = analyse::Context {
+            search_path: &service.search_path,
+        };
         let operation = analyse::analyse(text, &context);
         match operation.problem {
             Some(problem) => Err(problem.into_string()),
@@ -88,7 +91,10 @@ impl Policies {
 
     /// Why the newest policy was not taken; empty when it was.
     pub(super) fn problem(&self) -> String {
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.problem
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Fires with each new generation.
@@ -117,9 +123,15 @@ impl Policies {
         }
         let path = self.path.display().to_string();
         tracing::info!(generation, path, "policy loaded");
-        let body = LoadedBody { generation, path, problem: None };
+        let body = LoadedBody {
+            generation,
+            path,
+            problem: None,
+        };
         let context = Context::default();
-        Ok(self.audit.append(&Record::new(Event::PolicyLoaded, &context, &body))?)
+        Ok(self
+            .audit
+            .append(&Record::new(Event::PolicyLoaded, &context, &body))?)
     }
 
     fn rejected(&self, generation: u64, error: &anyhow::Error) -> String {
@@ -127,9 +139,14 @@ impl Policies {
         let in_force = self.generation();
         tracing::error!("policy not taken, generation {in_force} stays in force:\n{problem}");
         let path = self.path.display().to_string();
-        let body = LoadedBody { generation, path, problem: Some(problem.clone()) };
+        let body = LoadedBody {
+            generation,
+            path,
+            problem: Some(problem.clone()),
+        };
         let context = Context::default();
-        self.audit.append_later(&Record::new(Event::PolicyRejected, &context, &body));
+        self.audit
+            .append_later(&Record::new(Event::PolicyRejected, &context, &body));
         problem
     }
 }

@@ -72,7 +72,11 @@ fn recall(path: &Path) -> anyhow::Result<Option<AgentSession>> {
 impl Sessions {
     pub(super) fn new(parts: Parts, config: &Config) -> Self {
         let audit_file = config.audit.file.clone();
-        Self { parts, limit: config.limits.sessions, audit_file }
+        Self {
+            parts,
+            limit: config.limits.sessions,
+            audit_file,
+        }
     }
 
     /// Ends the sessions that no process is left in.
@@ -96,7 +100,10 @@ impl Sessions {
             tracing::warn!("cannot remove {}: {error}", session.path.display());
         }
         let context = context(session);
-        self.parts.proxy.audit.append_later(&Record::new(Event::SessionEnd, &context, &()));
+        self.parts
+            .proxy
+            .audit
+            .append_later(&Record::new(Event::SessionEnd, &context, &()));
     }
 
     /// The session that the kernel's events speak of.
@@ -129,9 +136,16 @@ impl Sessions {
     fn fill(&self, peer: Peer, session: &AgentSession) -> anyhow::Result<()> {
         session.store()?;
         let roles = roles(&self.parts.proxy.policy.load(), &session.principal);
-        let body = StartBody { roles: &roles, uid: peer.uid, pid: peer.pid };
+        let body = StartBody {
+            roles: &roles,
+            uid: peer.uid,
+            pid: peer.pid,
+        };
         let context = context(session);
-        self.parts.proxy.audit.append(&Record::new(Event::SessionStart, &context, &body))?;
+        self.parts
+            .proxy
+            .audit
+            .append(&Record::new(Event::SessionStart, &context, &body))?;
         // The process is in before the session is known, so that the reaper, which ends
         // empty sessions, never sees it empty. Until then nothing passes from it.
         cgroupfs::move_process(&session.path, peer.pid)
@@ -152,7 +166,11 @@ fn context(session: &AgentSession) -> Context {
 }
 
 fn roles(policy: &Policy, principal: &Principal) -> Vec<String> {
-    policy.roles_of(principal).iter().map(ToString::to_string).collect()
+    policy
+        .roles_of(principal)
+        .iter()
+        .map(ToString::to_string)
+        .collect()
 }
 
 impl SessionsHandle for Sessions {
@@ -163,12 +181,17 @@ impl SessionsHandle for Sessions {
                 refuse("you are inside an agent session: ask from outside".into())
             }
             Ok(_) => Ok(()),
-            Err(error) => refuse(format!("cannot tell the cgroup of process {}: {error}", peer.pid)),
+            Err(error) => refuse(format!(
+                "cannot tell the cgroup of process {}: {error}",
+                peer.pid
+            )),
         }
     }
 
     fn start(&self, peer: Peer, request: &StartSession) -> Result<Started, ControlError> {
-        let principal = Principal { name: request.principal.as_str().into() };
+        let principal = Principal {
+            name: request.principal.as_str().into(),
+        };
         let policy = self.parts.proxy.policy.load();
         let roles = roles(&policy, &principal);
         if roles.is_empty() {
@@ -187,7 +210,10 @@ impl SessionsHandle for Sessions {
             tracing::error!("no session for process {}: {error:#}", peer.pid);
             ControlError::Unavailable(format!("{error:#}"))
         })?;
-        Ok(Started { session: session.id.to_string(), roles })
+        Ok(Started {
+            session: session.id.to_string(),
+            roles,
+        })
     }
 
     fn list(&self) -> Vec<SessionInfo> {
@@ -210,9 +236,18 @@ impl SessionsHandle for Sessions {
         };
         let layers = layers
             .iter()
-            .map(|layer| LayerInfo { hook: layer.hook.into(), program: layer.program, link: layer.link })
+            .map(|layer| LayerInfo {
+                hook: layer.hook.into(),
+                program: layer.program,
+                link: layer.link,
+            })
             .collect();
-        let Parts { gate, registry, proxy, policies } = &self.parts;
+        let Parts {
+            gate,
+            registry,
+            proxy,
+            policies,
+        } = &self.parts;
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),

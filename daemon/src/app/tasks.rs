@@ -56,8 +56,18 @@ impl Reach {
 
 /// Starts them all; they end with the process.
 pub(super) fn spawn(parts: Parts) {
-    let Parts { events, sessions, reach, audit, proxy } = parts;
-    tokio::spawn(record_events(events, Arc::clone(&sessions), Arc::clone(&audit)));
+    let Parts {
+        events,
+        sessions,
+        reach,
+        audit,
+        proxy,
+    } = parts;
+    tokio::spawn(record_events(
+        events,
+        Arc::clone(&sessions),
+        Arc::clone(&audit),
+    ));
     tokio::spawn(every(REAP, move || sessions.reap()));
     tokio::spawn(every(FLUSH, move || {
         if let Err(error) = audit.flush() {
@@ -110,7 +120,11 @@ async fn reload_on_change(policies: Arc<Policies>, mut changes: mpsc::Receiver<(
 }
 
 fn report_changes(path: &Path, changed: &mpsc::Sender<()>) {
-    let directory = if path.is_dir() { path.to_owned() } else { parent(path) };
+    let directory = if path.is_dir() {
+        path.to_owned()
+    } else {
+        parent(path)
+    };
     let flags = AddWatchFlags::IN_CLOSE_WRITE
         | AddWatchFlags::IN_MOVED_TO
         | AddWatchFlags::IN_MOVED_FROM

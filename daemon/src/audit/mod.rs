@@ -63,9 +63,17 @@ impl AuditLog {
     /// its socket is there.
     pub fn open(path: &Path, journald: bool) -> Result<Self, AuditError> {
         let file = FileSink::open(path)?;
-        let state = State { file, late: Vec::new(), late_dropped: 0, line: Vec::new() };
+        let state = State {
+            file,
+            late: Vec::new(),
+            late_dropped: 0,
+            line: Vec::new(),
+        };
         let journal = if journald { Journal::find() } else { None };
-        Ok(Self { state: Mutex::new(state), journal })
+        Ok(Self {
+            state: Mutex::new(state),
+            journal,
+        })
     }
 
     /// Whether the journal gets a copy.
@@ -76,7 +84,9 @@ impl AuditLog {
     /// Writes a record; when this returns, the line is in the file.
     pub fn append(&self, record: &Record<'_>) -> Result<(), AuditError> {
         let mut state = self.state.lock().map_err(|_| AuditError::Poisoned)?;
-        let State { file, late, line, .. } = &mut *state;
+        let State {
+            file, late, line, ..
+        } = &mut *state;
         line.clear();
         record.write_line(line)?;
         let own = line.len();
@@ -97,7 +107,12 @@ impl AuditLog {
         let Ok(mut state) = self.state.lock() else {
             return;
         };
-        let State { late, late_dropped, line, .. } = &mut *state;
+        let State {
+            late,
+            late_dropped,
+            line,
+            ..
+        } = &mut *state;
         line.clear();
         if record.write_line(line).is_err() || late.len() + line.len() > LATE_LIMIT {
             *late_dropped += 1;
@@ -112,9 +127,16 @@ impl AuditLog {
     /// Writes what waits, and how many late records were lost while the log was full.
     pub fn flush(&self) -> Result<(), AuditError> {
         let mut state = self.state.lock().map_err(|_| AuditError::Poisoned)?;
-        let State { file, late, late_dropped, .. } = &mut *state;
+        let State {
+            file,
+            late,
+            late_dropped,
+            ..
+        } = &mut *state;
         if *late_dropped > 0 {
-            let lost = Lost { records: *late_dropped };
+            let lost = Lost {
+                records: *late_dropped,
+            };
             Record::new(Event::RecordsLost, &Context::default(), &lost).write_line(late)?;
         }
         if !late.is_empty() {

@@ -115,15 +115,22 @@ impl Context {
             ("PORTCULLIS_SESSION", context.session.to_owned()),
             ("PORTCULLIS_PRINCIPAL", context.principal.to_owned()),
         ];
-        Self { json: inner(context), fields }
+        Self {
+            json: inner(context),
+            fields,
+        }
     }
 
     /// Renders what every record of this connection repeats.
     pub fn connection(context: &ConnectionContext<'_>) -> Self {
         let mut rendered = Self::session(&context.session);
         rendered.json = inner(context);
-        rendered.fields.push(("PORTCULLIS_CONNECTION", context.connection.to_string()));
-        rendered.fields.push(("PORTCULLIS_SERVICE", context.service.to_owned()));
+        rendered
+            .fields
+            .push(("PORTCULLIS_CONNECTION", context.connection.to_string()));
+        rendered
+            .fields
+            .push(("PORTCULLIS_SERVICE", context.service.to_owned()));
         rendered
     }
 }
@@ -131,7 +138,10 @@ impl Context {
 /// A JSON object without its braces; empty if it has no JSON form.
 fn inner(value: &impl Serialize) -> String {
     let text = serde_json::to_string(value).unwrap_or_default();
-    text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or_default().to_owned()
+    text.strip_prefix('{')
+        .and_then(|text| text.strip_suffix('}'))
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// A rule in a record.
@@ -208,7 +218,12 @@ pub struct Record<'a> {
 impl<'a> Record<'a> {
     /// A record of `event` with what its context and its body say.
     pub fn new<B: Serialize + Sync>(event: Event, context: &'a Context, body: &'a B) -> Self {
-        Self { event, context, body, fields: Vec::new() }
+        Self {
+            event,
+            context,
+            body,
+            fields: Vec::new(),
+        }
     }
 
     /// Adds a field for `journalctl` to filter by.

@@ -7,7 +7,9 @@ struct Body {
 
 fn lines(path: &Path) -> Vec<serde_json::Value> {
     let text = std::fs::read_to_string(path).expect("log");
-    text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("each line is JSON"))
+        .collect()
 }
 
 #[test]
@@ -18,7 +20,8 @@ fn a_late_record_comes_before_the_next_one() {
     let context = Context::default();
     log.append_later(&Record::new(Event::Outcome, &context, &Body { n: 1 }));
     assert_eq!(lines(&path).len(), 0);
-    log.append(&Record::new(Event::Decision, &context, &Body { n: 2 })).expect("append");
+    log.append(&Record::new(Event::Decision, &context, &Body { n: 2 }))
+        .expect("append");
     let numbers: Vec<_> = lines(&path).iter().map(|line| line["n"].as_u64()).collect();
     assert_eq!(numbers, [Some(1), Some(2)]);
 }
@@ -34,7 +37,8 @@ fn context_and_body_are_one_object() {
         cgroup: "/portcullis/s-1",
         cgroup_id: crate::types::CgroupId(7),
     });
-    log.append(&Record::new(Event::SessionStart, &context, &())).expect("append");
+    log.append(&Record::new(Event::SessionStart, &context, &()))
+        .expect("append");
     let line = &lines(&path)[0];
     assert_eq!(line["principal"], "a\"b");
     assert_eq!(line["cgroup_id"], 7);
@@ -49,5 +53,11 @@ fn a_log_that_cannot_be_written_says_so_and_keeps_whole_lines() {
     assert_eq!(record, Event::Decision);
     let context = Context::default();
     let error = log.append(&Record::new(Event::Decision, &context, &Body { n: 1 }));
-    assert!(matches!(error, Err(AuditError::File { call: "write to", .. })));
+    assert!(matches!(
+        error,
+        Err(AuditError::File {
+            call: "write to",
+            ..
+        })
+    ));
 }

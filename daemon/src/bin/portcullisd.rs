@@ -51,7 +51,9 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     if cli.release {
         return app::release(&config);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(app::run(config))
 }
 

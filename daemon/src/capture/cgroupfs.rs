@@ -69,7 +69,9 @@ pub fn of_process(pid: u32) -> io::Result<PathBuf> {
     let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
     let path = path.ok_or_else(|| io::Error::other("it has no cgroup2 line"))?;
     if path.split('/').any(|part| part == "..") {
-        return Err(io::Error::other("it lives outside this part of the cgroup2 hierarchy"));
+        return Err(io::Error::other(
+            "it lives outside this part of the cgroup2 hierarchy",
+        ));
     }
     Ok(mount_point().map_err(io::Error::other)?.join(path))
 }

@@ -24,8 +24,13 @@ pub fn ask<T: DeserializeOwned>(
     path: &str,
     body: Option<&impl Serialize>,
 ) -> anyhow::Result<T> {
-    let body = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let body = body
+        .map(serde_json::to_vec)
+        .transpose()?
+        .unwrap_or_default();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
     let (status, answer) = runtime.block_on(exchange(socket, method, path, body))?;
     if status.is_success() {
         return serde_json::from_slice(&answer).context("the daemon's answer makes no sense");
@@ -42,7 +47,9 @@ async fn exchange(
     path: &str,
     body: Vec<u8>,
 ) -> anyhow::Result<(hyper::StatusCode, Bytes)> {
-    let stream = UnixStream::connect(socket).await.map_err(|error| explain(socket, error))?;
+    let stream = UnixStream::connect(socket)
+        .await
+        .map_err(|error| explain(socket, error))?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::builder()

@@ -80,7 +80,10 @@ pub enum SocketError {
 /// Opens the socket: mode 0600, or 0660 for `group`. A dead daemon's socket is replaced;
 /// whoever calls holds the daemon's lock.
 pub fn bind(path: &Path, group: Option<&str>) -> Result<UnixListener, SocketError> {
-    let failed = |source| SocketError::Open { path: path.display().to_string(), source };
+    let failed = |source| SocketError::Open {
+        path: path.display().to_string(),
+        source,
+    };
     let group = group.map(find_group).transpose()?;
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
@@ -128,8 +131,13 @@ impl Connected<IncomingStream<'_, UnixListener>> for Caller {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
         let credentials = stream.io().peer_cred().ok();
         let peer = credentials.and_then(|credentials| {
-            let pid = u32::try_from(credentials.pid()?).ok().filter(|&pid| pid != 0)?;
-            Some(Peer { pid, uid: credentials.uid() })
+            let pid = u32::try_from(credentials.pid()?)
+                .ok()
+                .filter(|&pid| pid != 0)?;
+            Some(Peer {
+                pid,
+                uid: credentials.uid(),
+            })
         });
         Self(peer)
     }
@@ -170,6 +178,12 @@ impl IntoResponse for ControlError {
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
-        (status, Json(Problem { error: self.to_string() })).into_response()
+        (
+            status,
+            Json(Problem {
+                error: self.to_string(),
+            }),
+        )
+            .into_response()
     }
 }

@@ -47,7 +47,11 @@ pub struct AgentSession {
 impl AgentSession {
     /// Writes the session into its cgroup.
     pub fn store(&self) -> Result<(), IdentityError> {
-        let fail = |source| IdentityError { call: "write", path: self.path.clone(), source };
+        let fail = |source| IdentityError {
+            call: "write",
+            path: self.path.clone(),
+            source,
+        };
         let value = serde_json::to_vec(self).map_err(|error| fail(error.into()))?;
         xattr::set(&self.path, ATTRIBUTE, &value).map_err(fail)
     }
@@ -55,7 +59,11 @@ impl AgentSession {
     /// Reads the session that the cgroup `path` with kernel id `cgroup` belongs to; none
     /// if nobody wrote one, or if it speaks of another directory.
     pub fn recall(path: &Path, cgroup: CgroupId) -> Result<Option<Self>, IdentityError> {
-        let fail = |source| IdentityError { call: "read", path: path.to_owned(), source };
+        let fail = |source| IdentityError {
+            call: "read",
+            path: path.to_owned(),
+            source,
+        };
         let Some(value) = xattr::get(path, ATTRIBUTE).map_err(fail)? else {
             return Ok(None);
         };
@@ -107,10 +115,14 @@ impl Registry {
 
     // The map is whole between any two calls, so a panic elsewhere leaves it usable.
     fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<CgroupId, Arc<AgentSession>>> {
-        self.sessions.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.sessions
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<CgroupId, Arc<AgentSession>>> {
-        self.sessions.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.sessions
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

@@ -207,9 +207,11 @@ pub trait Session: Send {
     /// Answers the last step. An answer that fits no question closes the connection.
     fn answer(&mut self, answer: Answer, io: &mut Buffers);
 
-    /// The gate closes the connection: a last message to the agent, in its protocol's
-    /// words. Returns the operations that were still running, for the record.
-    fn expel(&mut self, why: Expulsion, io: &mut Buffers) -> Vec<Outcome>;
+    /// The gate closes the connection: a last message to the agent, in its protocol's words.
+    fn expel(&mut self, why: Expulsion, io: &mut Buffers);
+
+    /// The connection is over: the operations that were still running, for the record.
+    fn abandon(&mut self) -> Vec<Outcome>;
 }
 
 /// Why the gate ends a connection on its own.

@@ -35,9 +35,16 @@ impl Cancels {
         session: SessionId,
         upstream: SocketAddr,
     ) -> CancelGuard {
-        let target = Target { session, upstream, key: keys.upstream };
+        let target = Target {
+            session,
+            upstream,
+            key: keys.upstream,
+        };
         self.lock().insert(keys.agent.clone(), target);
-        CancelGuard { cancels: self.clone(), key: keys.agent }
+        CancelGuard {
+            cancels: self.clone(),
+            key: keys.agent,
+        }
     }
 
     /// Where the key leads, if `session` holds it.
@@ -68,8 +75,14 @@ mod tests {
     #[test]
     fn a_key_opens_only_to_its_own_session_and_only_while_it_lives() {
         let cancels = Cancels::default();
-        let key = |process| CancelKey { process, secret: vec![1, 2, 3, 4] };
-        let keys = CancelKeys { agent: key(1), upstream: key(2) };
+        let key = |process| CancelKey {
+            process,
+            secret: vec![1, 2, 3, 4],
+        };
+        let keys = CancelKeys {
+            agent: key(1),
+            upstream: key(2),
+        };
         let (mine, other) = (SessionId::random(), SessionId::random());
         let upstream: SocketAddr = "127.0.0.1:5432".parse().expect("literal");
         let guard = cancels.keep(keys, mine.clone(), upstream);

@@ -37,9 +37,18 @@ impl Destinations {
         self.targets.keys().copied().collect()
     }
 
-    fn add(&mut self, address: SocketAddr, service: &Service, host: &str, two: &mut HashSet<SocketAddr>) {
+    fn add(
+        &mut self,
+        address: SocketAddr,
+        service: &Service,
+        host: &str,
+        two: &mut HashSet<SocketAddr>,
+    ) {
         let address = OrigDst::new(address).addr();
-        let target = Target { service: service.name.clone(), host: host.to_owned() };
+        let target = Target {
+            service: service.name.clone(),
+            host: host.to_owned(),
+        };
         match self.targets.insert(address, target) {
             Some(other) if other.service != service.name => {
                 two.insert(address);
@@ -70,7 +79,9 @@ pub async fn resolve(policy: &Policy) -> Destinations {
                     }
                 }
                 Err(error) => {
-                    found.problems.push(format!("cannot resolve {at} of {}: {error}", service.name));
+                    found
+                        .problems
+                        .push(format!("cannot resolve {at} of {}: {error}", service.name));
                 }
             }
         }

@@ -31,7 +31,10 @@ pub struct Listeners {
 /// without IPv6 loopback gets none for it, and the kernel programs refuse IPv6 there.
 pub fn bind(port: u16) -> Result<Listeners, ListenError> {
     let v4 = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
-    let taken = v4.local_addr().map(|address| address.port()).unwrap_or(port);
+    let taken = v4
+        .local_addr()
+        .map(|address| address.port())
+        .unwrap_or(port);
     let v6 = match listen(SocketAddr::from((Ipv6Addr::LOCALHOST, taken))) {
         Ok(listener) => Some(listener),
         Err(error) if no_ipv6(&error.source) => None,
@@ -41,7 +44,10 @@ pub fn bind(port: u16) -> Result<Listeners, ListenError> {
 }
 
 fn no_ipv6(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
+    )
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {

@@ -88,7 +88,11 @@ impl Pump {
                 Poll::Pending => {}
             }
         }
-        if progress { Poll::Ready(Event::Progress) } else { Poll::Pending }
+        if progress {
+            Poll::Ready(Event::Progress)
+        } else {
+            Poll::Pending
+        }
     }
 
     fn poll_upstream(
@@ -147,7 +151,11 @@ fn read(
     bytes.reserve(*size);
     let result = pin!(socket.read_buf(bytes)).poll(cx);
     if let Poll::Ready(Ok(count)) = &result {
-        *size = if *count >= *size { (*size * 2).min(READ_MOST) } else { (*size / 2).max(READ_LEAST) };
+        *size = if *count >= *size {
+            (*size * 2).min(READ_MOST)
+        } else {
+            (*size / 2).max(READ_LEAST)
+        };
     }
     result
 }

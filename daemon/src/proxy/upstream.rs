@@ -25,7 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Error)]
 pub(super) enum DialError {
     #[error("cannot connect to {upstream}: {source}")]
-    Connect { upstream: SocketAddr, source: io::Error },
+    Connect {
+        upstream: SocketAddr,
+        source: io::Error,
+    },
     #[error("TLS with {host} failed: {source}")]
     Tls { host: String, source: io::Error },
     #[error("cannot use the authorities in {path}: {problem}")]
@@ -36,11 +39,15 @@ pub(super) enum DialError {
 pub(super) async fn dial(_permit: &Permit, upstream: SocketAddr) -> Result<Stream, DialError> {
     let stream = patient(TcpStream::connect(upstream)).await;
     let stream = stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream));
-    stream.map(Stream::Plain).map_err(|source| DialError::Connect { upstream, source })
+    stream
+        .map(Stream::Plain)
+        .map_err(|source| DialError::Connect { upstream, source })
 }
 
 async fn patient<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    timeout(PATIENCE, work)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// TLS client settings by authority file.
@@ -57,7 +64,10 @@ impl TlsClients {
         host: &str,
         authorities: Option<&Path>,
     ) -> Result<Stream, DialError> {
-        let tls = |source| DialError::Tls { host: host.to_owned(), source };
+        let tls = |source| DialError::Tls {
+            host: host.to_owned(),
+            source,
+        };
         let Stream::Plain(stream) = stream else {
             return Ok(stream);
         };
@@ -65,7 +75,9 @@ impl TlsClients {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| tls(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
         let secured = patient(TlsConnector::from(config).connect(name, stream)).await;
-        secured.map(|stream| Stream::Tls(Box::new(stream))).map_err(tls)
+        secured
+            .map(|stream| Stream::Tls(Box::new(stream)))
+            .map_err(tls)
     }
 
     fn config(&self, authorities: Option<&Path>) -> Result<Arc<ClientConfig>, DialError> {
@@ -78,26 +90,27 @@ impl TlsClients {
             Some(path) => from_file(path)?,
             None => from_system()?,
         };
-        let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let config = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
         let config = Arc::new(config);
         configs.insert(key, Arc::clone(&config));
         Ok(config)
     }
-
-    /// Forgets what was read, so that changed authority files count.
-    pub(super) fn forget(&self) {
-        self.configs.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
 }
 
 fn from_file(path: &Path) -> Result<RootCertStore, DialError> {
-    let failed =
-        |problem: String| DialError::Authorities { path: path.to_owned(), problem };
+    let failed = |problem: String| DialError::Authorities {
+        path: path.to_owned(),
+        problem,
+    };
     let mut roots = RootCertStore::empty();
     let certificates = CertificateDer::pem_file_iter(path).map_err(|e| failed(e.to_string()))?;
     for certificate in certificates {
         let certificate = certificate.map_err(|error| failed(error.to_string()))?;
-        roots.add(certificate).map_err(|error| failed(error.to_string()))?;
+        roots
+            .add(certificate)
+            .map_err(|error| failed(error.to_string()))?;
     }
     if roots.is_empty() {
         return Err(failed("no certificate in it".into()));
@@ -111,7 +124,10 @@ fn from_system() -> Result<RootCertStore, DialError> {
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
         let path = "the system's trust store".into();
-        return Err(DialError::Authorities { path, problem: "no certificate in it".into() });
+        return Err(DialError::Authorities {
+            path,
+            problem: "no certificate in it".into(),
+        });
     }
     Ok(roots)
 }

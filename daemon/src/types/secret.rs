@@ -30,9 +30,6 @@ mod tests {
 
     #[test]
     fn debug_says_nothing() {
-        assert_eq!(
-            format!("{:?}", Secret::new("hunter2".into())),
-            "Secret(..)"
-        );
+        assert_eq!(format!("{:?}", Secret::new("hunter2".into())), "Secret(..)");
     }
 }

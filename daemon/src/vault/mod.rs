@@ -52,16 +52,26 @@ pub enum VaultError {
 
 /// Reads the credential from a file. One newline at its end is not part of it.
 pub fn credential(_permit: &Permit, path: &Path) -> Result<Secret, VaultError> {
-    let failed = |source| VaultError::Read { path: path.to_owned(), source };
+    let failed = |source| VaultError::Read {
+        path: path.to_owned(),
+        source,
+    };
     // Opened first and judged by its descriptor, so that nobody can swap it in between.
     let mut file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     let (mode, uid) = (metadata.mode() & 0o7777, metadata.uid());
     let ours = uid == 0 || uid == nix::unistd::geteuid().as_raw();
     if !metadata.is_file() || mode & 0o077 != 0 || !ours {
-        return Err(VaultError::Exposed { path: path.to_owned(), mode, uid });
+        return Err(VaultError::Exposed {
+            path: path.to_owned(),
+            mode,
+            uid,
+        });
     }
-    let content = |problem| VaultError::Content { path: path.to_owned(), problem };
+    let content = |problem| VaultError::Content {
+        path: path.to_owned(),
+        problem,
+    };
     if metadata.len() > LIMIT {
         return Err(content("is longer than 64 KiB"));
     }
@@ -81,11 +91,17 @@ pub fn credential(_permit: &Permit, path: &Path) -> Result<Secret, VaultError> {
 
 /// Checks a credential file at start, without keeping what is in it.
 pub fn check(path: &Path) -> Result<(), VaultError> {
-    let metadata = std::fs::metadata(path)
-        .map_err(|source| VaultError::Read { path: path.to_owned(), source })?;
+    let metadata = std::fs::metadata(path).map_err(|source| VaultError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
     let (mode, uid) = (metadata.mode() & 0o7777, metadata.uid());
     if !metadata.is_file() || mode & 0o077 != 0 {
-        return Err(VaultError::Exposed { path: path.to_owned(), mode, uid });
+        return Err(VaultError::Exposed {
+            path: path.to_owned(),
+            mode,
+            uid,
+        });
     }
     Ok(())
 }

@@ -20,10 +20,18 @@ impl FileSink {
             let path = path.to_owned();
             move |source| AuditError::File { call, path, source }
         };
-        let options = OpenOptions::new().create(true).append(true).mode(0o600).clone();
+        let options = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .clone();
         let file = options.open(path).map_err(fail("open"))?;
         let len = file.metadata().map_err(fail("stat"))?.len();
-        Ok(Self { path: path.to_owned(), file, len })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            len,
+        })
     }
 
     pub(in super::super) fn path(&self) -> &Path {

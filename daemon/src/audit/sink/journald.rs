@@ -35,13 +35,20 @@ impl Journal {
         let sender = std::thread::Builder::new().name("journal".into());
         let run = move || entries.into_iter().for_each(|entry| send(&entry));
         sender.spawn(run).ok()?;
-        Some(Self { queue, dropped: AtomicU64::new(0) })
+        Some(Self {
+            queue,
+            dropped: AtomicU64::new(0),
+        })
     }
 
     /// Queues a copy of the record; `line` is its JSON form.
     pub(in super::super) fn send(&self, record: &Record<'_>, line: Vec<u8>) {
         let fields = record.fields().cloned().collect();
-        let entry = Entry { event: record.event(), fields, line };
+        let entry = Entry {
+            event: record.event(),
+            fields,
+            line,
+        };
         if let Err(TrySendError::Full(_)) = self.queue.try_send(entry)
             && self.dropped.fetch_add(1, Ordering::Relaxed) == 0
         {
@@ -60,7 +67,10 @@ fn send(entry: &Entry) {
         ("SYSLOG_IDENTIFIER", "portcullis-audit"),
         ("PORTCULLIS_EVENT", entry.event.name()),
     ];
-    let own = entry.fields.iter().map(|(name, value)| (*name, value.as_str()));
+    let own = entry
+        .fields
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()));
     // The file is the record of truth; a journal that went away loses its copies.
     let _ = journal_send(priority, line.trim_end(), fixed.into_iter().chain(own));
 }

@@ -1,6 +1,7 @@
 //! The commands of `portcullis`, one file each.
 
 mod completion;
+mod man;
 mod policy;
 mod run;
 mod sessions;
@@ -38,6 +39,7 @@ enum Command {
     Sessions(sessions::Args),
     Policy(policy::Args),
     Completion(completion::Args),
+    Man(man::Args),
 }
 
 /// Loads the policy at a path and runs its tests; says in one line that it is good.
@@ -53,6 +55,7 @@ pub fn run(cli: &Cli, check: CheckPolicy) -> ExitCode {
         Command::Sessions(args) => sessions::run(&cli.socket, args),
         Command::Policy(args) => policy::run(args, check),
         Command::Completion(args) => completion::run(args),
+        Command::Man(args) => man::run(args),
     };
     match result {
         Ok(code) => code,

@@ -35,7 +35,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(socket: &Path, args: &Args) -> ExitCode {
-    let request = StartSession { principal: args.principal.clone() };
+    let request = StartSession {
+        principal: args.principal.clone(),
+    };
     let started: anyhow::Result<Started> =
         client::ask(socket, Method::POST, "/v1/sessions", Some(&request));
     if let Err(error) = started {
@@ -62,5 +64,9 @@ fn become_command(command: &[OsString]) -> ExitCode {
     };
     let error = Command::new(program).args(arguments).exec();
     eprintln!("portcullis: {}: {error}", program.to_string_lossy());
-    ExitCode::from(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 })
+    ExitCode::from(if error.kind() == io::ErrorKind::NotFound {
+        127
+    } else {
+        126
+    })
 }

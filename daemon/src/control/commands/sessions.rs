@@ -17,8 +17,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(socket: &Path, args: &Args) -> anyhow::Result<ExitCode> {
-    let sessions: Vec<SessionInfo> =
-        client::ask(socket, Method::GET, "/v1/sessions", None::<&()>)?;
+    let sessions: Vec<SessionInfo> = client::ask(socket, Method::GET, "/v1/sessions", None::<&()>)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&sessions)?);
         return Ok(ExitCode::SUCCESS);

@@ -27,25 +27,50 @@ pub(super) fn run(socket: &Path, args: &Args) -> anyhow::Result<ExitCode> {
         print(&status);
     }
     let whole = status.gate_problem.is_empty() && status.policy_problem.is_empty();
-    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::from(3) })
+    Ok(if whole {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(3)
+    })
 }
 
 fn print(status: &Status) {
-    let hooks: Vec<&str> = status.layers.iter().map(|layer| layer.hook.as_str()).collect();
+    let hooks: Vec<&str> = status
+        .layers
+        .iter()
+        .map(|layer| layer.hook.as_str())
+        .collect();
     println!("portcullisd {} (pid {})", status.version, status.pid);
     if status.gate_problem.is_empty() {
-        println!("gate       in force on {}: {}", status.cgroup, hooks.join(", "));
+        println!(
+            "gate       in force on {}: {}",
+            status.cgroup,
+            hooks.join(", ")
+        );
     } else {
         println!("gate       NOT IN FORCE: {}", status.gate_problem);
     }
-    println!("policy     generation {} from {}", status.generation, status.policies);
+    println!(
+        "policy     generation {} from {}",
+        status.generation, status.policies
+    );
     if !status.policy_problem.is_empty() {
-        println!("           the newest was NOT TAKEN:\n{}", status.policy_problem);
+        println!(
+            "           the newest was NOT TAKEN:\n{}",
+            status.policy_problem
+        );
     }
     for problem in &status.destination_problems {
         println!("service    {problem}");
     }
-    println!("sessions   {}, connections {}", status.sessions, status.connections);
-    let journal = if status.audit_journal { ", with a copy in the journal" } else { "" };
+    println!(
+        "sessions   {}, connections {}",
+        status.sessions, status.connections
+    );
+    let journal = if status.audit_journal {
+        ", with a copy in the journal"
+    } else {
+        ""
+    };
     println!("audit      {}{journal}", status.audit_file);
 }

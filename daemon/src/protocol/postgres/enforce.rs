@@ -33,7 +33,9 @@ pub(super) enum Denied<'a> {
 impl Decoys {
     /// `seed` must be unpredictable to the agent.
     pub(super) fn new(seed: u64) -> Self {
-        Self { mark: format!("portcullis_denied_{seed:016x}") }
+        Self {
+            mark: format!("portcullis_denied_{seed:016x}"),
+        }
     }
 
     /// Appends what the upstream gets in place of the denied message.
@@ -58,7 +60,8 @@ impl Decoys {
     /// Whether an ErrorResponse (whole frame) is the answer to a decoy.
     pub(super) fn caused(&self, error: &[u8]) -> bool {
         error_field(error, b'M').is_some_and(|text| {
-            text.windows(self.mark.len()).any(|window| window == self.mark.as_bytes())
+            text.windows(self.mark.len())
+                .any(|window| window == self.mark.as_bytes())
         })
     }
 }
@@ -87,8 +90,7 @@ pub(super) fn denial(verdict: &Verdict, request: RequestId) -> Option<ErrorMessa
             code: "58030",
             message: "the audit record can't be written, so nothing runs".into(),
             detail: format!("Request {request}."),
-            hint: "Try again when the host's administrator has made room for the audit log."
-                .into(),
+            hint: "Try again when the host's administrator has made room for the audit log.".into(),
         }),
         Verdict::Decided(decision) => match decision.as_ref() {
             Decision::Allow(_) => None,

@@ -71,19 +71,45 @@ pub(super) fn admit(proxy: &Proxy, peer: PeerAddr) -> Option<Admitted> {
         }
     };
     let Some(session) = proxy.sessions.find(origin.session) else {
-        return refuse(proxy, peer, Some(&origin), "its cgroup has no agent session");
+        return refuse(
+            proxy,
+            peer,
+            Some(&origin),
+            "its cgroup has no agent session",
+        );
     };
     let destinations = proxy.destinations.load();
     let Some(target) = destinations.find(origin.dst).cloned() else {
-        return refuse(proxy, peer, Some(&origin), "no service has this destination");
+        return refuse(
+            proxy,
+            peer,
+            Some(&origin),
+            "no service has this destination",
+        );
     };
     let Some(service) = proxy.policy.load().service(&target.service).cloned() else {
-        return refuse(proxy, peer, Some(&origin), "the service is no longer in the policy");
+        return refuse(
+            proxy,
+            peer,
+            Some(&origin),
+            "the service is no longer in the policy",
+        );
     };
-    Some(Admitted { id: ConnectionId::next(), session, origin, service, target })
+    Some(Admitted {
+        id: ConnectionId::next(),
+        session,
+        origin,
+        service,
+        target,
+    })
 }
 
-fn refuse(proxy: &Proxy, peer: PeerAddr, origin: Option<&Origin>, reason: &str) -> Option<Admitted> {
+fn refuse(
+    proxy: &Proxy,
+    peer: PeerAddr,
+    origin: Option<&Origin>,
+    reason: &str,
+) -> Option<Admitted> {
     let body = RefusedBody {
         reason,
         peer: peer.to_string(),
@@ -92,7 +118,9 @@ fn refuse(proxy: &Proxy, peer: PeerAddr, origin: Option<&Origin>, reason: &str) 
         cgroup_id: origin.map(|origin| origin.session.0),
     };
     let context = crate::audit::Context::default();
-    proxy.audit.append_later(&Record::new(Event::ConnectionRefused, &context, &body));
+    proxy
+        .audit
+        .append_later(&Record::new(Event::ConnectionRefused, &context, &body));
     proxy.refusals.say(&format!("connection refused: {reason}"));
     None
 }

@@ -197,14 +197,26 @@ impl Drive {
                 _ => break,
             }
         }
-        let blame = if self.pump.agent_closed() { None } else { Some("upstream") };
-        self.expel(Expulsion::UpstreamGone, "the upstream closed the connection", blame);
+        let blame = if self.pump.agent_closed() {
+            None
+        } else {
+            Some("upstream")
+        };
+        self.expel(
+            Expulsion::UpstreamGone,
+            "the upstream closed the connection",
+            blame,
+        );
     }
 
     fn established(&mut self, keys: CancelKeys) {
         self.established = true;
         let session = self.admitted.session.id.clone();
-        self.cancel = Some(self.proxy.cancels.keep(keys, session, self.admitted.upstream()));
+        self.cancel = Some(
+            self.proxy
+                .cancels
+                .keep(keys, session, self.admitted.upstream()),
+        );
     }
 
     fn closed(&mut self, reason: CloseReason) {
@@ -225,18 +237,22 @@ impl Drive {
     }
 
     fn expel(&mut self, why: Expulsion, reason: &str, blame: Option<&'static str>) {
-        for outcome in self.session.expel(why, &mut self.io) {
-            self.record_outcome(&outcome);
-        }
+        self.session.expel(why, &mut self.io);
         self.end(reason, blame);
     }
 
     pub(super) fn end(&mut self, reason: impl Into<String>, blame: Option<&'static str>) {
-        self.ending.get_or_insert(Ending { reason: reason.into(), blame });
+        self.ending.get_or_insert(Ending {
+            reason: reason.into(),
+            blame,
+        });
     }
 
     /// Flushes what is queued, closes, and records the end.
     async fn finish(mut self) {
+        for outcome in self.session.abandon() {
+            self.record_outcome(&outcome);
+        }
         let last = std::mem::take(&mut self.io.to_agent);
         if timeout(FAREWELL, self.agent.write_all(&last)).await.is_ok() {
             // Either end may be gone already; the record is what counts.
@@ -248,15 +264,23 @@ impl Drive {
             let _ = timeout(FAREWELL, upstream.shutdown()).await;
         }
         let ending = self.ending.take();
-        let ending = ending.unwrap_or(Ending { reason: "ended".into(), blame: None });
+        let ending = ending.unwrap_or(Ending {
+            reason: "ended".into(),
+            blame: None,
+        });
         let event = match (self.opened, ending.blame) {
             (true, _) => Event::ConnectionClose,
             (false, Some(_)) => Event::ConnectionRefused,
             // A cancel request, or an agent that left before it said anything.
             (false, None) => return,
         };
-        let body = CloseBody { reason: &ending.reason, blame: ending.blame };
-        self.proxy.audit.append_later(&Record::new(event, &self.context, &body));
+        let body = CloseBody {
+            reason: &ending.reason,
+            blame: ending.blame,
+        };
+        self.proxy
+            .audit
+            .append_later(&Record::new(event, &self.context, &body));
     }
 }
 

@@ -25,7 +25,10 @@ impl Drive {
             Decision::Deny(denial) => ("deny", denying(denial), Some(denial.message().to_owned())),
         };
         let body = DecisionBody {
-            request: RequestId { connection: admitted.id, number: question.number },
+            request: RequestId {
+                connection: admitted.id,
+                number: question.number,
+            },
             stage: question.stage.name(),
             decision: word,
             rules,
@@ -37,11 +40,18 @@ impl Drive {
             statement: &question.operation.text,
             roles: &roles,
         };
-        let record = Record::new(Event::Decision, &self.context, &body)
-            .with_field("PORTCULLIS_DECISION", word)
-            .with_field("PORTCULLIS_REQUEST", body.request.to_string());
+        let mut record = Record::new(Event::Decision, &self.context, &body);
+        if self.proxy.audit.has_journal() {
+            let rules: Vec<&str> = body.rules.iter().map(|rule| rule.id).collect();
+            record = record
+                .with_field("PORTCULLIS_DECISION", word)
+                .with_field("PORTCULLIS_RULE", rules.join(","))
+                .with_field("PORTCULLIS_REQUEST", body.request.to_string());
+        }
         if let Err(error) = self.proxy.audit.append(&record) {
-            self.proxy.refusals.say(&format!("operations refused: {error}"));
+            self.proxy
+                .refusals
+                .say(&format!("operations refused: {error}"));
             return Verdict::NotRecorded;
         }
         // What is only prepared does not run yet.
@@ -57,25 +67,39 @@ impl Drive {
             return;
         };
         let body = OutcomeBody {
-            request: RequestId { connection: self.admitted.id, number: outcome.number },
+            request: RequestId {
+                connection: self.admitted.id,
+                number: outcome.number,
+            },
             rows: outcome.rows,
             bytes: outcome.bytes,
             duration_us: u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX),
             sqlstate: outcome.sqlstate.as_deref(),
             skipped: outcome.skipped,
         };
-        self.proxy.audit.append_later(&Record::new(Event::Outcome, &self.context, &body));
+        self.proxy
+            .audit
+            .append_later(&Record::new(Event::Outcome, &self.context, &body));
     }
 }
 
 fn rules<'a>(rules: &'a [RuleRef]) -> Vec<RuleBody<'a>> {
     let body = |rule: &'a RuleRef| {
         let RuleRef { id, file, line } = rule;
-        RuleBody { id, file, line: *line }
+        RuleBody {
+            id,
+            file,
+            line: *line,
+        }
     };
     rules.iter().map(body).collect()
 }
 
 fn denying(denial: &Denial) -> Vec<RuleBody<'_>> {
-    denial.rule.as_ref().map(std::slice::from_ref).map(rules).unwrap_or_default()
+    denial
+        .rule
+        .as_ref()
+        .map(std::slice::from_ref)
+        .map(rules)
+        .unwrap_or_default()
 }

@@ -25,10 +25,14 @@ impl Drive {
             }
         };
         self.generation = permit.generation();
-        let opened = OpenBody { application: &opening.application };
+        let opened = OpenBody {
+            application: &opening.application,
+        };
         let record = Record::new(Event::ConnectionOpen, &self.context, &opened);
         if let Err(error) = self.proxy.audit.append(&record) {
-            self.proxy.refusals.say(&format!("connection refused: {error}"));
+            self.proxy
+                .refusals
+                .say(&format!("connection refused: {error}"));
             return Answer::Refused(Refusal::NotRecorded);
         }
         self.opened = true;
@@ -48,7 +52,12 @@ impl Drive {
         else {
             return Answer::Refused(Refusal::Misconfigured);
         };
-        match self.proxy.tls.secure(stream, &self.admitted.target.host, ca.as_deref()).await {
+        match self
+            .proxy
+            .tls
+            .secure(stream, &self.admitted.target.host, ca.as_deref())
+            .await
+        {
             Ok(stream) => {
                 self.upstream = Some(stream);
                 Answer::Secured
@@ -62,8 +71,14 @@ impl Drive {
 
     fn unreachable(&mut self, error: &upstream::DialError, refusal: Refusal) -> Answer {
         let service = &self.admitted.service.name;
-        self.proxy.refusals.say(&format!("service {service}: {error}"));
-        let blame = if matches!(refusal, Refusal::Misconfigured) { "gate" } else { "upstream" };
+        self.proxy
+            .refusals
+            .say(&format!("service {service}: {error}"));
+        let blame = if matches!(refusal, Refusal::Misconfigured) {
+            "gate"
+        } else {
+            "upstream"
+        };
         self.end(error.to_string(), Some(blame));
         Answer::Refused(refusal)
     }
@@ -77,7 +92,9 @@ impl Drive {
             Ok(secret) => Answer::Credential(secret),
             Err(error) => {
                 let service = &self.admitted.service.name;
-                self.proxy.refusals.say(&format!("service {service}: {error}"));
+                self.proxy
+                    .refusals
+                    .say(&format!("service {service}: {error}"));
                 self.end(error.to_string(), Some("gate"));
                 Answer::Refused(Refusal::Misconfigured)
             }
@@ -87,7 +104,10 @@ impl Drive {
     pub(super) async fn cancel(&mut self, key: &CancelKey) {
         let found = self.proxy.cancels.find(key, &self.admitted.session.id);
         let Some((address, key)) = found else {
-            return self.end("a cancel key that this session does not hold", Some("agent"));
+            return self.end(
+                "a cancel key that this session does not hold",
+                Some("agent"),
+            );
         };
         let policy = self.proxy.policy.load_full();
         let admitted = &self.admitted;

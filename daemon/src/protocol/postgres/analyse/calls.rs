@@ -92,7 +92,11 @@ impl Walker<'_> {
 
     /// `CALL`: a procedure is an effect whatever its name.
     pub(super) fn procedure(&mut self, node: &Node) {
-        match self.field(node, "funccall").node().filter(|call| call.name == "FuncCall") {
+        match self
+            .field(node, "funccall")
+            .node()
+            .filter(|call| call.name == "FuncCall")
+        {
             Some(call) => {
                 let name = self.field(call, "funcname");
                 let parts = self.parts(name);

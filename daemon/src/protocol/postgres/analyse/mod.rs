@@ -51,9 +51,18 @@ pub fn analyse(text: &str, context: &Context<'_>) -> Operation {
             let (effects, problem) = walker.finish();
             (fingerprint, effects, problem)
         }
-        Err(why) => (shapeless(text), vec![unknown()], Some(why.to_string().into())),
+        Err(why) => (
+            shapeless(text),
+            vec![unknown()],
+            Some(why.to_string().into()),
+        ),
     };
-    Operation { text: text.into(), fingerprint, effects, problem }
+    Operation {
+        text: text.into(),
+        fingerprint,
+        effects,
+        problem,
+    }
 }
 
 /// The effect of what the gate can't judge.
@@ -85,7 +94,10 @@ fn read(text: &str) -> Result<(Tree, Box<str>), Unreadable> {
     }
     let (parsed, fingerprint) = {
         let _alone = PARSER.lock().unwrap_or_else(PoisonError::into_inner);
-        (pg_query::parse(text, 0)?, pg_query::fingerprint(text, 0, 0)?)
+        (
+            pg_query::parse(text, 0)?,
+            pg_query::fingerprint(text, 0, 0)?,
+        )
     };
     if parsed.protobuf.version == 0 {
         return Err(Unreadable::NoTree);

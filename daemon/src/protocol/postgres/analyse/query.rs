@@ -15,8 +15,14 @@ use crate::policy::Verb;
 impl Walker<'_> {
     pub(super) fn select(&mut self, node: &Node, outer: &Scope<'_>) {
         let names = self.with(node, outer);
-        let scope = Scope { outer: Some(outer), names: &names };
-        let at = At { scope: &scope, verb: Verb::SqlSelect };
+        let scope = Scope {
+            outer: Some(outer),
+            names: &names,
+        };
+        let at = At {
+            scope: &scope,
+            verb: Verb::SqlSelect,
+        };
         let from = self.field(node, "from_clause");
         let before = self.reads.len();
         self.tree(from, at);
@@ -25,8 +31,19 @@ impl Walker<'_> {
             self.lock_rows(clause, from, &scope, &reads);
         }
         let into = self.field(node, "into_clause");
-        self.tree(into, At { scope: &scope, verb: Verb::SqlDdl });
-        let seen = ["with_clause", "from_clause", "locking_clause", "into_clause"];
+        self.tree(
+            into,
+            At {
+                scope: &scope,
+                verb: Verb::SqlDdl,
+            },
+        );
+        let seen = [
+            "with_clause",
+            "from_clause",
+            "locking_clause",
+            "into_clause",
+        ];
         self.children_but(node, &seen, at);
     }
 
@@ -55,8 +72,17 @@ impl Walker<'_> {
         }
         for (index, cte) in queries.into_iter().enumerate() {
             let visible = if recursive { names.len() } else { index };
-            let scope = Scope { outer: Some(outer), names: names.get(..visible).unwrap_or(&[]) };
-            self.children(cte, At { scope: &scope, verb: Verb::SqlSelect });
+            let scope = Scope {
+                outer: Some(outer),
+                names: names.get(..visible).unwrap_or(&[]),
+            };
+            self.children(
+                cte,
+                At {
+                    scope: &scope,
+                    verb: Verb::SqlSelect,
+                },
+            );
         }
         names
     }
@@ -83,7 +109,9 @@ impl Walker<'_> {
             }
         }
         if locked.is_empty() {
-            return reads.iter().for_each(|read| self.on(Verb::SqlLock, &read.path));
+            return reads
+                .iter()
+                .for_each(|read| self.on(Verb::SqlLock, &read.path));
         }
         for range_var in locked {
             let parts = self.relation_parts(range_var);
@@ -112,7 +140,9 @@ impl Walker<'_> {
             _ => {
                 items.extend(alias.map(|alias| (alias, None)));
                 for side in ["larg", "rarg", "relation"] {
-                    node.field(side).into_iter().for_each(|side| self.from_item(side, items));
+                    node.field(side)
+                        .into_iter()
+                        .for_each(|side| self.from_item(side, items));
                 }
             }
         }
@@ -120,10 +150,17 @@ impl Walker<'_> {
 
     /// The paths of the table that a statement changes.
     fn target(&mut self, node: &Node) -> Vec<String> {
-        match self.field(node, "relation").node().filter(|node| node.name == "RangeVar") {
+        match self
+            .field(node, "relation")
+            .node()
+            .filter(|node| node.name == "RangeVar")
+        {
             Some(range_var) => {
                 let parts = self.relation_parts(range_var);
-                self.resolve(&parts, Kind::Relation).iter().map(Name::path).collect()
+                self.resolve(&parts, Kind::Relation)
+                    .iter()
+                    .map(Name::path)
+                    .collect()
             }
             None => {
                 self.unknown("a statement with no target");
@@ -137,14 +174,22 @@ impl Walker<'_> {
     }
 
     fn read_target(&mut self, paths: Vec<String>) {
-        paths.into_iter().for_each(|path| self.read(Read { path, open: false }));
+        paths
+            .into_iter()
+            .for_each(|path| self.read(Read { path, open: false }));
     }
 
     /// Everything of a statement but its target and its WITH clause.
     fn rest(&mut self, node: &Node, outer: &Scope<'_>) {
         let names = self.with(node, outer);
-        let scope = Scope { outer: Some(outer), names: &names };
-        let at = At { scope: &scope, verb: Verb::SqlSelect };
+        let scope = Scope {
+            outer: Some(outer),
+            names: &names,
+        };
+        let at = At {
+            scope: &scope,
+            verb: Verb::SqlSelect,
+        };
         self.children_but(node, &["with_clause", "relation"], at);
     }
 
@@ -169,7 +214,11 @@ impl Walker<'_> {
     pub(super) fn update(&mut self, node: &Node, outer: &Scope<'_>) {
         let target = self.target(node);
         self.all(Verb::SqlUpdate, &target);
-        if self.looks_at_target(node, &["where_clause", "returning_clause"], &["target_list", "from_clause"]) {
+        if self.looks_at_target(
+            node,
+            &["where_clause", "returning_clause"],
+            &["target_list", "from_clause"],
+        ) {
             self.read_target(target);
         }
         self.rest(node, outer);
@@ -178,7 +227,11 @@ impl Walker<'_> {
     pub(super) fn delete(&mut self, node: &Node, outer: &Scope<'_>) {
         let target = self.target(node);
         self.all(Verb::SqlDelete, &target);
-        if self.looks_at_target(node, &["where_clause", "returning_clause"], &["using_clause"]) {
+        if self.looks_at_target(
+            node,
+            &["where_clause", "returning_clause"],
+            &["using_clause"],
+        ) {
             self.read_target(target);
         }
         self.rest(node, outer);
@@ -186,8 +239,12 @@ impl Walker<'_> {
 
     /// Whether one of `clauses` is there, or a column is named in one of `lists`.
     fn looks_at_target(&mut self, node: &Node, clauses: &[&str], lists: &[&str]) -> bool {
-        clauses.iter().any(|clause| *self.field(node, clause) != Tree::Absent)
-            || lists.iter().any(|list| self.field(node, list).contains("ColumnRef"))
+        clauses
+            .iter()
+            .any(|clause| *self.field(node, clause) != Tree::Absent)
+            || lists
+                .iter()
+                .any(|list| self.field(node, list).contains("ColumnRef"))
     }
 
     pub(super) fn merge(&mut self, node: &Node, outer: &Scope<'_>) {

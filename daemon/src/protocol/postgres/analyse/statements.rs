@@ -65,22 +65,52 @@ fn brings_code(statement: &str) -> bool {
 /// Does this to the server or the database as a whole.
 fn on_server(statement: &str) -> Option<Verb> {
     Some(match statement {
-        "AlterDefaultPrivilegesStmt" | "AlterRoleSetStmt" | "AlterRoleStmt" | "AlterUserMappingStmt"
-        | "CreateRoleStmt" | "CreateUserMappingStmt" | "DropOwnedStmt" | "DropRoleStmt"
-        | "DropUserMappingStmt" | "GrantRoleStmt" | "ReassignOwnedStmt" | "SecLabelStmt" => {
-            Verb::SqlPrivilege
-        }
-        "AlterDatabaseRefreshCollStmt" | "AlterDatabaseSetStmt" | "AlterDatabaseStmt"
-        | "AlterEventTrigStmt" | "AlterExtensionContentsStmt" | "AlterExtensionStmt"
-        | "AlterFdwStmt" | "AlterForeignServerStmt" | "AlterOpFamilyStmt"
-        | "AlterPublicationStmt" | "AlterSubscriptionStmt" | "AlterSystemStmt"
-        | "AlterTableMoveAllStmt" | "AlterTableSpaceOptionsStmt" | "CheckPointStmt"
-        | "CreateAmStmt" | "CreateCastStmt" | "CreateEventTrigStmt" | "CreateExtensionStmt"
-        | "CreateFdwStmt" | "CreateForeignServerStmt" | "CreateForeignTableStmt"
-        | "CreateOpClassStmt" | "CreateOpFamilyStmt" | "CreatePLangStmt"
-        | "CreatePublicationStmt" | "CreateSubscriptionStmt" | "CreateTableSpaceStmt"
-        | "CreateTransformStmt" | "CreatedbStmt" | "DropSubscriptionStmt"
-        | "DropTableSpaceStmt" | "DropdbStmt" | "ImportForeignSchemaStmt" => Verb::SqlAdmin,
+        "AlterDefaultPrivilegesStmt"
+        | "AlterRoleSetStmt"
+        | "AlterRoleStmt"
+        | "AlterUserMappingStmt"
+        | "CreateRoleStmt"
+        | "CreateUserMappingStmt"
+        | "DropOwnedStmt"
+        | "DropRoleStmt"
+        | "DropUserMappingStmt"
+        | "GrantRoleStmt"
+        | "ReassignOwnedStmt"
+        | "SecLabelStmt" => Verb::SqlPrivilege,
+        "AlterDatabaseRefreshCollStmt"
+        | "AlterDatabaseSetStmt"
+        | "AlterDatabaseStmt"
+        | "AlterEventTrigStmt"
+        | "AlterExtensionContentsStmt"
+        | "AlterExtensionStmt"
+        | "AlterFdwStmt"
+        | "AlterForeignServerStmt"
+        | "AlterOpFamilyStmt"
+        | "AlterPublicationStmt"
+        | "AlterSubscriptionStmt"
+        | "AlterSystemStmt"
+        | "AlterTableMoveAllStmt"
+        | "AlterTableSpaceOptionsStmt"
+        | "CheckPointStmt"
+        | "CreateAmStmt"
+        | "CreateCastStmt"
+        | "CreateEventTrigStmt"
+        | "CreateExtensionStmt"
+        | "CreateFdwStmt"
+        | "CreateForeignServerStmt"
+        | "CreateForeignTableStmt"
+        | "CreateOpClassStmt"
+        | "CreateOpFamilyStmt"
+        | "CreatePLangStmt"
+        | "CreatePublicationStmt"
+        | "CreateSubscriptionStmt"
+        | "CreateTableSpaceStmt"
+        | "CreateTransformStmt"
+        | "CreatedbStmt"
+        | "DropSubscriptionStmt"
+        | "DropTableSpaceStmt"
+        | "DropdbStmt"
+        | "ImportForeignSchemaStmt" => Verb::SqlAdmin,
         "DoStmt" => Verb::SqlProcedural,
         "LoadStmt" => Verb::SqlUnsafeIo,
         _ => return None,
@@ -182,7 +212,8 @@ impl Walker<'_> {
 
     fn copy(&mut self, node: &Node) {
         let into_table = self.flag(node, "is_from");
-        let on_the_server = self.flag(node, "is_program") || !self.text(node, "filename").is_empty();
+        let on_the_server =
+            self.flag(node, "is_program") || !self.text(node, "filename").is_empty();
         if on_the_server {
             self.on(Verb::SqlUnsafeIo, SERVER);
         }

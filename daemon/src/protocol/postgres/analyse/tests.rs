@@ -13,6 +13,10 @@ fn smoke() {
     for text in include_str!("/tmp/smoke.sql").split(";;\n") {
         let path = ["public".to_owned()];
         let operation = analyse(text, &Context { search_path: &path });
-        println!("{text}\n    {}  {:?}", effects(text).join("; "), operation.problem);
+        println!(
+            "{text}\n    {}  {:?}",
+            effects(text).join("; "),
+            operation.problem
+        );
     }
 }

@@ -21,7 +21,10 @@ pub(super) struct Scope<'s> {
 
 impl Scope<'_> {
     /// Nothing in sight: where a statement starts.
-    pub(super) const EMPTY: Scope<'static> = Scope { outer: None, names: &[] };
+    pub(super) const EMPTY: Scope<'static> = Scope {
+        outer: None,
+        names: &[],
+    };
 
     pub(super) fn has(&self, name: &str) -> bool {
         self.names.contains(&name) || self.outer.is_some_and(|outer| outer.has(name))
@@ -38,7 +41,10 @@ pub(super) struct At<'s> {
 impl At<'static> {
     /// In a statement of its own that does `verb` to the tables that it names.
     pub(super) fn statement(verb: Verb) -> Self {
-        At { scope: &Scope::EMPTY, verb }
+        At {
+            scope: &Scope::EMPTY,
+            verb,
+        }
     }
 }
 
@@ -166,7 +172,13 @@ static MISSING: Tree = Tree::Hole;
 
 impl<'c> Walker<'c> {
     pub(super) fn new(context: &'c Context<'c>) -> Self {
-        Self { context, effects: BTreeSet::new(), reads: Vec::new(), problem: None, found: 0 }
+        Self {
+            context,
+            effects: BTreeSet::new(),
+            reads: Vec::new(),
+            problem: None,
+            found: 0,
+        }
     }
 
     /// What was found, and what could not be read.
@@ -292,7 +304,9 @@ impl<'c> Walker<'c> {
         match tree {
             Tree::Node(node) => self.node(node, at),
             Tree::List(items) => items.iter().for_each(|item| self.tree(item, at)),
-            Tree::Hole => self.unknown("a part of the statement that the parser did not write down"),
+            Tree::Hole => {
+                self.unknown("a part of the statement that the parser did not write down")
+            }
             Tree::Absent | Tree::Bool(_) | Tree::Int(_) | Tree::Text(_) => {}
         }
     }
@@ -334,7 +348,10 @@ impl<'c> Walker<'c> {
             plain if PLAIN.binary_search(&plain).is_ok() => self.children(node, at),
             _ => {
                 if !self.call(node, at) && !self.statement(node) {
-                    self.unknown(format!("{} is not a construct that the gate knows", node.name));
+                    self.unknown(format!(
+                        "{} is not a construct that the gate knows",
+                        node.name
+                    ));
                     self.children(node, at);
                 }
             }
@@ -369,7 +386,10 @@ impl<'c> Walker<'c> {
         }
         for name in self.resolve(&parts, Kind::Relation) {
             let open = super::lists::is_open_relation(name.schema, name.name);
-            self.read(Read { path: name.path(), open });
+            self.read(Read {
+                path: name.path(),
+                open,
+            });
         }
     }
 }

@@ -195,8 +195,13 @@ mod tests {
         while let Ok(letter @ 1..) = fields.byte() {
             read.push((letter, fields.text().expect("text")));
         }
-        let expected =
-            [(b'S', "ERROR"), (b'V', "ERROR"), (b'C', "42501"), (b'M', "no"), (b'H', "ask")];
+        let expected = [
+            (b'S', "ERROR"),
+            (b'V', "ERROR"),
+            (b'C', "42501"),
+            (b'M', "no"),
+            (b'H', "ask"),
+        ];
         assert_eq!(read, expected);
         assert_eq!(fields.rest(), b"");
     }

@@ -116,7 +116,11 @@ impl<'a> Fields<'a> {
 
     /// Checks that nothing is left.
     pub fn end(self) -> Result<(), Malformed> {
-        if self.0.is_empty() { Ok(()) } else { Err(Malformed::Trailing) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(Malformed::Trailing)
+        }
     }
 }
 
@@ -126,12 +130,20 @@ mod tests {
 
     #[test]
     fn every_cut_of_a_message_is_incomplete_and_not_an_error() {
-        let message = [b'Q', 0, 0, 0, 13, b'S', b'E', b'L', b'E', b'C', b'T', b'1', 0, 0];
+        let message = [
+            b'Q', 0, 0, 0, 13, b'S', b'E', b'L', b'E', b'C', b'T', b'1', 0, 0,
+        ];
         let full = message.len();
         for cut in 0..full {
             assert_eq!(whole(&message[..cut], 100), Ok(None), "cut at {cut}");
         }
-        assert_eq!(whole(&message, 100), Ok(Some(Frame { tag: b'Q', len: full })));
+        assert_eq!(
+            whole(&message, 100),
+            Ok(Some(Frame {
+                tag: b'Q',
+                len: full
+            }))
+        );
     }
 
     #[test]

@@ -71,7 +71,10 @@ fn cancel(mut fields: Fields<'_>) -> Result<Packet, Malformed> {
     if secret.len() < 4 || secret.len() > 256 {
         return Err(Malformed::Length);
     }
-    Ok(Packet::Cancel(CancelKey { process, secret: secret.to_vec() }))
+    Ok(Packet::Cancel(CancelKey {
+        process,
+        secret: secret.to_vec(),
+    }))
 }
 
 fn parameters(mut fields: Fields<'_>) -> Result<Vec<(String, String)>, Malformed> {
@@ -91,7 +94,10 @@ mod tests {
     use super::*;
 
     fn startup(body: &[u8]) -> Vec<u8> {
-        let mut packet = u32::try_from(body.len() + 8).expect("short").to_be_bytes().to_vec();
+        let mut packet = u32::try_from(body.len() + 8)
+            .expect("short")
+            .to_be_bytes()
+            .to_vec();
         packet.extend(196_608_i32.to_be_bytes());
         packet.extend(body);
         packet
@@ -106,14 +112,25 @@ mod tests {
         let (read, len) = read(&packet).expect("valid").expect("whole");
         assert_eq!(len, packet.len());
         let pairs = [("user", "agent"), ("database", "shop")];
-        let parameters = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        assert_eq!(read, Packet::Startup { minor: 0, parameters });
+        let parameters = pairs
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec();
+        assert_eq!(
+            read,
+            Packet::Startup {
+                minor: 0,
+                parameters
+            }
+        );
     }
 
     #[test]
     fn broken_packets_are_errors() {
         assert_eq!(read(&startup(b"user\0agent\0")), Err(Malformed::Field));
-        assert_eq!(read(&startup(b"user\0agent\0\0x")), Err(Malformed::Trailing));
+        assert_eq!(
+            read(&startup(b"user\0agent\0\0x")),
+            Err(Malformed::Trailing)
+        );
         assert_eq!(read(&[0, 0, 0, 7]), Err(Malformed::Length));
         assert_eq!(read(&[0xff, 0xff, 0xff, 0xff]), Err(Malformed::Length));
         assert_eq!(read(&[0x7f, 0xff, 0xff, 0xff]), Err(Malformed::TooLong));
@@ -124,14 +141,20 @@ mod tests {
     #[test]
     fn a_cancel_key_has_its_length_checked() {
         let key = |secret: &[u8]| {
-            let mut packet = u32::try_from(12 + secret.len()).expect("short").to_be_bytes().to_vec();
+            let mut packet = u32::try_from(12 + secret.len())
+                .expect("short")
+                .to_be_bytes()
+                .to_vec();
             packet.extend(CANCEL.to_be_bytes());
             packet.extend(7_i32.to_be_bytes());
             packet.extend(secret);
             packet
         };
         assert_eq!(read(&key(&[1, 2, 3])), Err(Malformed::Length));
-        let expected = Packet::Cancel(CancelKey { process: 7, secret: vec![1, 2, 3, 4] });
+        let expected = Packet::Cancel(CancelKey {
+            process: 7,
+            secret: vec![1, 2, 3, 4],
+        });
         assert_eq!(read(&key(&[1, 2, 3, 4])), Ok(Some((expected, 16))));
     }
 }

@@ -68,7 +68,10 @@ impl Login {
 
     /// The connection is as private as it has to be: introduce ourselves.
     pub(super) fn secured(&mut self, io: &mut Buffers) {
-        let pairs = self.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let pairs = self
+            .parameters
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
         message::startup(&mut io.to_upstream, pairs);
         self.state = State::Authenticating;
     }
@@ -136,11 +139,16 @@ impl Login {
             (b'K', State::AwaitingReady) => {
                 let mut fields = Fields::of_frame(bytes);
                 let process = fields.int32()?;
-                self.key = Some(CancelKey { process, secret: fields.rest().to_vec() });
+                self.key = Some(CancelKey {
+                    process,
+                    secret: fields.rest().to_vec(),
+                });
                 Ok(None)
             }
             (b'Z', State::AwaitingReady) => Ok(Some(self.ready(bytes, io))),
-            _ => Ok(Some(broken("a login message of the service came out of turn"))),
+            _ => Ok(Some(broken(
+                "a login message of the service came out of turn",
+            ))),
         }
     }
 
@@ -157,12 +165,14 @@ impl Login {
                 self.state = State::AwaitingReady;
                 None
             }
-            (0, State::Authenticating) => {
-                Some(broken("the service asks for no credential, so it proves nothing either"))
-            }
+            (0, State::Authenticating) => Some(broken(
+                "the service asks for no credential, so it proves nothing either",
+            )),
             (10, State::Authenticating) => {
                 let mechanisms = bytes.get(HEADER + 4..).unwrap_or_default();
-                if mechanisms.split(|&byte| byte == 0).any(|name| name == SCRAM_SHA_256.as_bytes())
+                if mechanisms
+                    .split(|&byte| byte == 0)
+                    .any(|name| name == SCRAM_SHA_256.as_bytes())
                 {
                     self.state = State::AwaitingCredential;
                     Some(Next::Step(Step::NeedCredential))
@@ -182,12 +192,16 @@ impl Login {
                     self.state = State::Proven;
                     None
                 }
-                Err(_) => Some(broken("the service could not prove that it knows the credential")),
+                Err(_) => Some(broken(
+                    "the service could not prove that it knows the credential",
+                )),
             },
             (3 | 5, _) => Some(broken(
                 "the service asks for a cleartext or MD5 password; the gate answers only SCRAM",
             )),
-            _ => Some(broken("the service asks for an authentication that the gate has not")),
+            _ => Some(broken(
+                "the service asks for an authentication that the gate has not",
+            )),
         };
         Ok(next)
     }
@@ -219,7 +233,10 @@ impl Login {
         io.to_agent.extend_from_slice(&self.statuses);
         message::backend_key(&mut io.to_agent, &agent);
         io.to_agent.extend_from_slice(bytes);
-        Next::Done(CancelKeys { agent, upstream }, std::mem::take(&mut self.statuses))
+        Next::Done(
+            CancelKeys { agent, upstream },
+            std::mem::take(&mut self.statuses),
+        )
     }
 }
 

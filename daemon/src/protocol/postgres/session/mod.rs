@@ -16,7 +16,7 @@ use std::sync::Arc;
 use super::analyse::Cache;
 use super::codec::message::ErrorMessage;
 use super::enforce;
-use crate::protocol::{Answer, Buffers, CloseReason, Expulsion, Refusal, Session, Step};
+use crate::protocol::{Answer, Buffers, CloseReason, Expulsion, Outcome, Refusal, Session, Step};
 use crate::types::ConnectionId;
 use login::Login;
 use relay::Relay;
@@ -53,6 +53,8 @@ pub struct PostgresSession {
     seeds: [u64; 2],
     connection: ConnectionId,
     state: State,
+    /// What still ran when the relay was closed.
+    abandoned: Vec<Outcome>,
 }
 
 impl PostgresSession {
@@ -63,7 +65,14 @@ impl PostgresSession {
         seeds: [u64; 2],
         connection: ConnectionId,
     ) -> Self {
-        Self { settings, cache, seeds, connection, state: State::Startup(Startup::default()) }
+        Self {
+            settings,
+            cache,
+            seeds,
+            connection,
+            state: State::Startup(Startup::default()),
+            abandoned: Vec::new(),
+        }
     }
 
     fn close(&mut self, error: Option<&ErrorMessage>, reason: CloseReason, io: &mut Buffers) {
@@ -114,6 +123,7 @@ impl PostgresSession {
             State::Relay(relay) => match relay.advance(io) {
                 Ok(step) => Some(step),
                 Err(fault) => {
+                    self.abandoned = relay.abandon();
                     self.close(fault.error.as_ref(), fault.reason, io);
                     None
                 }
@@ -162,16 +172,24 @@ impl Session for PostgresSession {
         }
     }
 
-    fn expel(&mut self, why: Expulsion, io: &mut Buffers) -> Vec<crate::protocol::Outcome> {
-        let mut ended = Vec::new();
-        let mut may_speak = true;
-        if let State::Relay(relay) = &mut self.state {
-            may_speak = relay.may_speak();
-            ended = relay.abandon();
-        }
+    fn expel(&mut self, why: Expulsion, io: &mut Buffers) {
+        let may_speak = match &mut self.state {
+            State::Relay(relay) => {
+                self.abandoned = relay.abandon();
+                relay.may_speak()
+            }
+            State::Closing(_) => false,
+            _ => true,
+        };
         // Inside a half-sent row an error would be read as part of the row.
         let error = may_speak.then(|| enforce::expulsion(why));
         self.close(error.as_ref(), CloseReason::UpstreamGone, io);
-        ended
+    }
+
+    fn abandon(&mut self) -> Vec<Outcome> {
+        match &mut self.state {
+            State::Relay(relay) => relay.abandon(),
+            _ => std::mem::take(&mut self.abandoned),
+        }
     }
 }

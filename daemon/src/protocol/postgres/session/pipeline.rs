@@ -26,7 +26,10 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn new(number: u64) -> Self {
-        Self { number, ..Self::default() }
+        Self {
+            number,
+            ..Self::default()
+        }
     }
 
     fn outcome(self, skipped: bool) -> Outcome {
@@ -46,8 +49,14 @@ pub(super) enum Expect {
     /// Simple query or function call: ends with ReadyForQuery.
     Query(Run),
     Execute(Run),
-    Parse { name: Box<[u8]>, operation: Arc<Operation> },
-    Bind { portal: Box<[u8]>, operation: Option<Arc<Operation>> },
+    Parse {
+        name: Box<[u8]>,
+        operation: Arc<Operation>,
+    },
+    Bind {
+        portal: Box<[u8]>,
+        operation: Option<Arc<Operation>>,
+    },
     Describe,
     CloseStatement(Box<[u8]>),
     ClosePortal(Box<[u8]>),
@@ -121,13 +130,19 @@ impl Pipeline {
             Expect::CopyEnd => self.copying_in = false,
             _ => {}
         }
-        self.owed.push_back(Entry { expect, denied: None });
+        self.owed.push_back(Entry {
+            expect,
+            denied: None,
+        });
     }
 
     /// A decoy went to the server; the agent shall see `error`.
     pub(super) fn push_denied(&mut self, expect: Expect, error: ErrorMessage) {
         self.skipping |= !matches!(expect, Expect::Query(_));
-        self.owed.push_back(Entry { expect, denied: Some(Box::new(error)) });
+        self.owed.push_back(Entry {
+            expect,
+            denied: Some(Box::new(error)),
+        });
     }
 
     /// The operation of a statement name, as the next Bind would use it.
@@ -139,9 +154,10 @@ impl Pipeline {
                     earlier_batch = true;
                     continue;
                 }
-                Expect::Parse { name: parsed, operation } if **parsed == *name => {
-                    Lookup::Known(Arc::clone(operation))
-                }
+                Expect::Parse {
+                    name: parsed,
+                    operation,
+                } if **parsed == *name => Lookup::Known(Arc::clone(operation)),
                 Expect::CloseStatement(closed) if **closed == *name => Lookup::Unknown,
                 // A simple query drops the unnamed statement.
                 Expect::Query(_) if name.is_empty() => Lookup::Unknown,
@@ -172,7 +188,11 @@ impl Pipeline {
             return if earlier_batch { Lookup::Wait } else { change };
         }
         // A Sync that is not answered yet may end the transaction too.
-        if earlier_batch { Lookup::Wait } else { found(self.portals.get(name)) }
+        if earlier_batch {
+            Lookup::Wait
+        } else {
+            found(self.portals.get(name))
+        }
     }
 
     /// Whether an unanswered earlier batch, or this one, may already have made `name`.
@@ -256,7 +276,10 @@ impl Pipeline {
 
     /// CopyInResponse or CopyBothResponse: Syncs that were sent before it are ignored.
     pub(super) fn copy_in_began(&mut self) {
-        let ended = self.owed.iter().position(|entry| matches!(entry.expect, Expect::CopyEnd));
+        let ended = self
+            .owed
+            .iter()
+            .position(|entry| matches!(entry.expect, Expect::CopyEnd));
         self.copying_in = ended.is_none();
         let upto = ended.unwrap_or(self.owed.len());
         let mut index = 0;
@@ -307,7 +330,10 @@ impl Pipeline {
             let sqlstate = first.then(|| sqlstate.into());
             match self.pop() {
                 Some(Expect::Query(run) | Expect::Execute(run)) => {
-                    ended.push(Outcome { sqlstate, ..run.outcome(!first) });
+                    ended.push(Outcome {
+                        sqlstate,
+                        ..run.outcome(!first)
+                    });
                 }
                 _ => {}
             }
@@ -340,7 +366,11 @@ impl Pipeline {
             Expect::Query(run) | Expect::Execute(run) => Some(run),
             _ => None,
         });
-        runs.map(|run| Outcome { sqlstate: Some("08006".into()), ..run.outcome(false) }).collect()
+        runs.map(|run| Outcome {
+            sqlstate: Some("08006".into()),
+            ..run.outcome(false)
+        })
+        .collect()
     }
 
     fn pop(&mut self) -> Option<Expect> {
@@ -349,12 +379,20 @@ impl Pipeline {
     }
 
     fn drop_copy_ends(&mut self) {
-        while matches!(self.owed.front(), Some(Entry { expect: Expect::CopyEnd, .. })) {
+        while matches!(
+            self.owed.front(),
+            Some(Entry {
+                expect: Expect::CopyEnd,
+                ..
+            })
+        ) {
             self.owed.pop_front();
         }
     }
 }
 
 fn found(operation: Option<&Arc<Operation>>) -> Lookup {
-    operation.map_or(Lookup::Unknown, |operation| Lookup::Known(Arc::clone(operation)))
+    operation.map_or(Lookup::Unknown, |operation| {
+        Lookup::Known(Arc::clone(operation))
+    })
 }

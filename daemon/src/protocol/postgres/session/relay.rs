@@ -38,7 +38,10 @@ impl Fault {
 
     fn upstream(what: &'static str) -> Self {
         Self {
-            error: Some(ErrorMessage::fatal("08P01", "the service broke the protocol")),
+            error: Some(ErrorMessage::fatal(
+                "08P01",
+                "the service broke the protocol",
+            )),
             reason: CloseReason::UpstreamProtocol(what),
         }
     }
@@ -113,7 +116,10 @@ impl Relay {
     }
 
     fn request(&self, number: u64) -> RequestId {
-        RequestId { connection: self.connection, number }
+        RequestId {
+            connection: self.connection,
+            number,
+        }
     }
 
     /// Whether the agent can still be told something: not inside a message, and not after

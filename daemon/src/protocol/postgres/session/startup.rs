@@ -6,9 +6,9 @@
 
 use super::Settings;
 use crate::protocol::postgres::analyse;
+use crate::protocol::postgres::codec::Malformed;
 use crate::protocol::postgres::codec::message::{self, ErrorMessage};
 use crate::protocol::postgres::codec::startup::{Packet, read};
-use crate::protocol::postgres::codec::Malformed;
 use crate::protocol::{Buffers, CloseReason, Opening, Step};
 
 /// Waits for the agent's StartupMessage.
@@ -106,7 +106,10 @@ fn accept(
         }
     }
     if opening.user.is_empty() {
-        return refuse(ErrorMessage::fatal("28000", "no user name in the start-up packet"));
+        return refuse(ErrorMessage::fatal(
+            "28000",
+            "no user name in the start-up packet",
+        ));
     }
     if opening.database.is_empty() {
         opening.database.clone_from(&opening.user);
@@ -128,9 +131,9 @@ fn setting(
     upstream: &mut Vec<(String, String)>,
 ) -> Result<(), ErrorMessage> {
     let lower = name.to_ascii_lowercase();
-    let same_as_pinned = upstream
-        .iter()
-        .any(|(pinned, pinned_value)| *pinned == lower && *pinned_value == value && lower != "user");
+    let same_as_pinned = upstream.iter().any(|(pinned, pinned_value)| {
+        *pinned == lower && *pinned_value == value && lower != "user"
+    });
     if same_as_pinned {
         return Ok(());
     }
@@ -164,12 +167,17 @@ fn wrong_database(database: &str, allowed: &[String]) -> ErrorMessage {
 }
 
 fn is_off(value: &str) -> bool {
-    matches!(value.to_ascii_lowercase().as_str(), "false" | "off" | "no" | "0")
+    matches!(
+        value.to_ascii_lowercase().as_str(),
+        "false" | "off" | "no" | "0"
+    )
 }
 
 fn search_path(schemas: &[String]) -> String {
-    let quoted: Vec<String> =
-        schemas.iter().map(|schema| format!("\"{}\"", schema.replace('"', "\"\""))).collect();
+    let quoted: Vec<String> = schemas
+        .iter()
+        .map(|schema| format!("\"{}\"", schema.replace('"', "\"\"")))
+        .collect();
     quoted.join(", ")
 }
 
@@ -212,7 +220,11 @@ mod tests {
     #[test]
     fn options_are_split_as_the_server_splits_them() {
         let pairs = options(r"-c DateStyle=ISO\ x --statement-timeout=5 -cgeqo=off");
-        let expected = [("DateStyle", "ISO x"), ("statement_timeout", "5"), ("geqo", "off")];
+        let expected = [
+            ("DateStyle", "ISO x"),
+            ("statement_timeout", "5"),
+            ("geqo", "off"),
+        ];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(pairs, Some(expected.to_vec()));
         assert_eq!(options("-e"), None);

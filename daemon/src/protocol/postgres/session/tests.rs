@@ -41,22 +41,38 @@ impl Bench {
     fn new() -> Self {
         let cache = Arc::new(Cache::new(100, 100_000));
         let mut utf8 = BytesMut::new();
-        message::framed(&mut utf8, b'S', |out| out.extend_from_slice(b"client_encoding\0UTF8\0"));
+        message::framed(&mut utf8, b'S', |out| {
+            out.extend_from_slice(b"client_encoding\0UTF8\0")
+        });
         let relay = Relay::open(&settings(), cache, 7, ConnectionId::next(), &utf8);
-        let Ok(relay) = relay else { panic!("a good status is a fault") };
+        let Ok(relay) = relay else {
+            panic!("a good status is a fault")
+        };
         let (policy, _) = Policy::from_texts([("p.yaml", POLICY)], 1).expect("policy");
         let (asked, finished) = (Vec::new(), Vec::new());
-        Self { relay, io: Buffers::default(), policy, asked, finished }
+        Self {
+            relay,
+            io: Buffers::default(),
+            policy,
+            asked,
+            finished,
+        }
     }
 
     /// Runs until idle, answering questions as the policy says.
     fn run(&mut self) -> Result<(), CloseReason> {
         loop {
-            match self.relay.advance(&mut self.io).map_err(|fault| fault.reason)? {
+            match self
+                .relay
+                .advance(&mut self.io)
+                .map_err(|fault| fault.reason)?
+            {
                 Step::Idle => return Ok(()),
                 Step::Judge(question) => {
                     let decision = self.policy.decide(&Request {
-                        principal: &Principal { name: "analyst".into() },
+                        principal: &Principal {
+                            name: "analyst".into(),
+                        },
                         service: &ServiceName::from("shop"),
                         effects: &question.operation.effects,
                     });
@@ -99,7 +115,10 @@ fn parse(name: &str, text: &str) -> Vec<u8> {
 }
 
 fn bind(portal: &str, statement: &str) -> Vec<u8> {
-    frame(b'B', format!("{portal}\0{statement}\0\0\0\0\0\0\0").as_bytes())
+    frame(
+        b'B',
+        format!("{portal}\0{statement}\0\0\0\0\0\0\0").as_bytes(),
+    )
 }
 
 fn execute(portal: &str) -> Vec<u8> {
@@ -115,16 +134,24 @@ fn ready(status: u8) -> Vec<u8> {
 }
 
 fn server_error(code: &str, text: &str) -> Vec<u8> {
-    frame(b'E', format!("SERROR\0VERROR\0C{code}\0M{text}\0\0").as_bytes())
+    frame(
+        b'E',
+        format!("SERROR\0VERROR\0C{code}\0M{text}\0\0").as_bytes(),
+    )
 }
 
 /// The error of the decoy with the bench's seed.
 fn decoy_error() -> Vec<u8> {
-    server_error("42601", "syntax error at or near \"portcullis_denied_0000000000000007\"")
+    server_error(
+        "42601",
+        "syntax error at or near \"portcullis_denied_0000000000000007\"",
+    )
 }
 
 fn contains(bytes: &[u8], text: &str) -> bool {
-    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    bytes
+        .windows(text.len())
+        .any(|window| window == text.as_bytes())
 }
 
 const GOOD: &str = "SELECT * FROM orders";
@@ -151,7 +178,10 @@ fn a_denied_query_becomes_a_decoy_and_its_error_the_denial() {
     let down = bench.upstream(&[decoy_error(), ready(b'E')].concat());
     assert!(contains(&down, "C42501\0") && !contains(&down, "portcullis_denied_"));
     assert!(contains(&down, "sql.delete on shop/public.orders"));
-    assert!(down.ends_with(&ready(b'E')), "the server's own transaction state");
+    assert!(
+        down.ends_with(&ready(b'E')),
+        "the server's own transaction state"
+    );
 }
 
 #[test]
@@ -211,7 +241,13 @@ fn execute_is_judged_by_what_the_server_would_run() {
     assert_eq!(bench.agent(&good), good);
     // The server's answer is out: `s` may or may not exist. A second Parse and all that
     // builds on it must wait for it.
-    let second = [parse("s", "SELECT 1 FROM orders"), bind("", "s"), execute(""), sync()].concat();
+    let second = [
+        parse("s", "SELECT 1 FROM orders"),
+        bind("", "s"),
+        execute(""),
+        sync(),
+    ]
+    .concat();
     assert_eq!(bench.agent(&second), b"");
     // The first one failed: now `s` is what the second Parse says.
     bench.upstream(&[server_error("42P01", "no table"), ready(b'I')].concat());
@@ -226,7 +262,10 @@ fn a_portal_of_an_unknown_statement_cannot_be_executed() {
     let up = bench.agent(&[bind("p", "made_in_sql"), execute("p"), sync()].concat());
     let question = bench.asked.last().expect("asked");
     assert!(question.operation.problem.is_some());
-    assert!(contains(&up, "portcullis_denied_"), "the Execute became a decoy");
+    assert!(
+        contains(&up, "portcullis_denied_"),
+        "the Execute became a decoy"
+    );
 }
 
 #[test]
@@ -234,7 +273,12 @@ fn an_earlier_error_makes_the_server_skip_a_decoy_too() {
     let mut bench = Bench::new();
     bench.agent(&[parse("", GOOD), bind("", ""), execute("")].concat());
     bench.agent(&[parse("", BAD), sync()].concat());
-    let answers = [frame(b'1', b""), server_error("22P02", "bad value"), ready(b'I')].concat();
+    let answers = [
+        frame(b'1', b""),
+        server_error("22P02", "bad value"),
+        ready(b'I'),
+    ]
+    .concat();
     let down = bench.upstream(&answers);
     assert_eq!(down, answers, "the server's own error, and no denial");
     let good = query(GOOD);
@@ -269,7 +313,10 @@ fn a_server_that_lies_ends_the_session() {
         let mut bench = Bench::new();
         bench.io.from_upstream.extend_from_slice(&lie);
         let closed = bench.run();
-        assert!(matches!(closed, Err(CloseReason::UpstreamProtocol(_))), "{lie:?}: {closed:?}");
+        assert!(
+            matches!(closed, Err(CloseReason::UpstreamProtocol(_))),
+            "{lie:?}: {closed:?}"
+        );
     }
 }
 
@@ -287,7 +334,10 @@ fn an_agent_that_breaks_the_protocol_is_put_out() {
         let mut bench = Bench::new();
         bench.io.from_agent.extend_from_slice(bytes);
         let closed = bench.run();
-        assert!(matches!(closed, Err(CloseReason::AgentProtocol(_))), "{bytes:?}: {closed:?}");
+        assert!(
+            matches!(closed, Err(CloseReason::AgentProtocol(_))),
+            "{bytes:?}: {closed:?}"
+        );
         assert_eq!(&bench.io.to_upstream[..], b"");
     }
 }
@@ -327,11 +377,17 @@ fn the_startup_is_refused_before_anything_is_dialled() {
         let connection = ConnectionId::next();
         let mut session = PostgresSession::new(Arc::new(settings()), cache, [1, 2], connection);
         let mut io = Buffers::default();
-        let mut packet = u32::try_from(parameters.len() + 8).expect("short").to_be_bytes().to_vec();
+        let mut packet = u32::try_from(parameters.len() + 8)
+            .expect("short")
+            .to_be_bytes()
+            .to_vec();
         packet.extend(196_608_i32.to_be_bytes());
         packet.extend(parameters);
         io.from_agent.extend_from_slice(&packet);
-        assert!(matches!(session.advance(&mut io), Step::Close(CloseReason::Refused)));
+        assert!(matches!(
+            session.advance(&mut io),
+            Step::Close(CloseReason::Refused)
+        ));
         assert!(contains(&io.to_agent, code), "{parameters:?}");
         assert_eq!(&io.to_upstream[..], b"");
     }
@@ -342,12 +398,24 @@ fn decisions_name_the_request() {
     let connection = ConnectionId::next();
     let (policy, _) = Policy::from_texts([("p.yaml", POLICY)], 1).expect("policy");
     let decision = policy.decide(&Request {
-        principal: &Principal { name: "analyst".into() },
+        principal: &Principal {
+            name: "analyst".into(),
+        },
         service: &ServiceName::from("shop"),
-        effects: &[crate::policy::Effect::on_path(crate::policy::Verb::SqlDelete, "public.orders")],
+        effects: &[crate::policy::Effect::on_path(
+            crate::policy::Verb::SqlDelete,
+            "public.orders",
+        )],
     });
     assert!(matches!(decision, Decision::Deny(_)));
-    let request = crate::types::RequestId { connection, number: 3 };
+    let request = crate::types::RequestId {
+        connection,
+        number: 3,
+    };
     let error = enforce::denial(&Verdict::Decided(Arc::new(decision)), request).expect("denied");
-    assert!(error.detail.contains(&request.to_string()), "{}", error.detail);
+    assert!(
+        error.detail.contains(&request.to_string()),
+        "{}",
+        error.detail
+    );
 }

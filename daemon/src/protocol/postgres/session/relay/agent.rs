@@ -72,7 +72,10 @@ impl Relay {
         if broken != Malformed::TooLong {
             return malformed(broken);
         }
-        let text = format!("a message longer than this gate's limit of {} bytes", self.message_limit);
+        let text = format!(
+            "a message longer than this gate's limit of {} bytes",
+            self.message_limit
+        );
         Fault {
             error: Some(ErrorMessage::fatal("54000", text)),
             reason: CloseReason::AgentProtocol("a message longer than the limit"),
@@ -138,7 +141,14 @@ impl Relay {
             // not, its portal can't be executed.
             Lookup::Unknown => None,
         };
-        self.forward(frame, up, Expect::Bind { portal: portal.into(), operation });
+        self.forward(
+            frame,
+            up,
+            Expect::Bind {
+                portal: portal.into(),
+                operation,
+            },
+        );
         Ok(Taken::Done)
     }
 
@@ -170,7 +180,10 @@ impl Relay {
         let operation = Arc::new(Operation {
             text: format!("FunctionCall {oid}").into(),
             fingerprint: "function-call".into(),
-            effects: vec![Effect::on_path(Verb::SqlCall, format!("pg_catalog.\"oid {oid}\""))],
+            effects: vec![Effect::on_path(
+                Verb::SqlCall,
+                format!("pg_catalog.\"oid {oid}\""),
+            )],
             problem: None,
         });
         self.held(Kind::Query, operation)
@@ -178,15 +191,23 @@ impl Relay {
 
     fn held(&mut self, kind: Kind, operation: Arc<Operation>) -> Taken {
         self.operations += 1;
-        Taken::Held(Held { frame: BytesMut::new(), number: self.operations, kind, operation })
+        Taken::Held(Held {
+            frame: BytesMut::new(),
+            number: self.operations,
+            kind,
+            operation,
+        })
     }
 
     fn analyse(&self, text: &[u8]) -> Arc<Operation> {
         match std::str::from_utf8(text) {
             // In other encodings a byte above 127 may hide a quote from us.
-            Ok(text) if self.utf8 || text.is_ascii() => {
-                self.cache.analyse(text, &Context { search_path: &self.search_path })
-            }
+            Ok(text) if self.utf8 || text.is_ascii() => self.cache.analyse(
+                text,
+                &Context {
+                    search_path: &self.search_path,
+                },
+            ),
             _ => unseen("a statement that is not UTF-8; set client_encoding to UTF8"),
         }
     }
@@ -218,9 +239,10 @@ impl Relay {
         let expect = match &held.kind {
             Kind::Query => Expect::Query(Run::new(held.number)),
             Kind::Execute => Expect::Execute(Run::new(held.number)),
-            Kind::Parse(name) => {
-                Expect::Parse { name: name.clone(), operation: Arc::clone(&held.operation) }
-            }
+            Kind::Parse(name) => Expect::Parse {
+                name: name.clone(),
+                operation: Arc::clone(&held.operation),
+            },
         };
         match denial {
             None => {

@@ -145,7 +145,10 @@ impl Relay {
 /// The row count at the end of a CommandComplete's tag; 0 where it has none.
 fn affected(bytes: &[u8]) -> u64 {
     let tag = Fields::of_frame(bytes).text().unwrap_or_default();
-    tag.rsplit(' ').next().and_then(|count| count.parse().ok()).unwrap_or(0)
+    tag.rsplit(' ')
+        .next()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(0)
 }
 
 /// Rows and copy data are passed on as they stream in.

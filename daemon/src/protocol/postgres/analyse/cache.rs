@@ -99,9 +99,16 @@ impl Cache {
     fn find(&self, hash: u64, text: &str, context: &Context<'_>) -> Option<Arc<Operation>> {
         self.with_shard(hash, |shard| {
             if let Some(entry) = shard.young.entries.get(&hash) {
-                return entry.is_of(text, context).then(|| Arc::clone(&entry.operation));
+                return entry
+                    .is_of(text, context)
+                    .then(|| Arc::clone(&entry.operation));
             }
-            let entry = shard.old.entries.get(&hash).filter(|entry| entry.is_of(text, context))?.clone();
+            let entry = shard
+                .old
+                .entries
+                .get(&hash)
+                .filter(|entry| entry.is_of(text, context))?
+                .clone();
             let operation = Arc::clone(&entry.operation);
             self.keep(shard, hash, entry);
             Some(operation)
@@ -128,7 +135,9 @@ impl Cache {
         // The low bits choose within the map, the high ones the shard.
         let index = usize::try_from(hash >> 60).unwrap_or(0) % SHARDS;
         let shard = self.shards.get(index)?;
-        Some(work(&mut shard.lock().unwrap_or_else(PoisonError::into_inner)))
+        Some(work(
+            &mut shard.lock().unwrap_or_else(PoisonError::into_inner),
+        ))
     }
 }
 
@@ -168,10 +177,23 @@ mod tests {
     fn the_same_text_and_search_path_share_one_operation() {
         let cache = Cache::new(100, 1 << 20);
         let (public, other) = (["public".to_owned()], ["other".to_owned()]);
-        let (public, other) = (Context { search_path: &public }, Context { search_path: &other });
+        let (public, other) = (
+            Context {
+                search_path: &public,
+            },
+            Context {
+                search_path: &other,
+            },
+        );
         let first = cache.analyse("SELECT 1 FROM t", &public);
-        assert!(Arc::ptr_eq(&first, &cache.analyse("SELECT 1 FROM t", &public)));
-        assert_ne!(first.effects, cache.analyse("SELECT 1 FROM t", &other).effects);
+        assert!(Arc::ptr_eq(
+            &first,
+            &cache.analyse("SELECT 1 FROM t", &public)
+        ));
+        assert_ne!(
+            first.effects,
+            cache.analyse("SELECT 1 FROM t", &other).effects
+        );
     }
 
     #[test]
@@ -181,9 +203,15 @@ mod tests {
         let context = Context { search_path: &path };
         let operation = Arc::new(analyse("SELECT 1", &context));
         let hash = cache.hash("DELETE FROM t", &context);
-        let entry = Entry { search_path: path.to_vec().into(), operation };
+        let entry = Entry {
+            search_path: path.to_vec().into(),
+            operation,
+        };
         cache.with_shard(hash, |shard| cache.keep(shard, hash, entry));
-        assert_eq!(&*cache.analyse("DELETE FROM t", &context).text, "DELETE FROM t");
+        assert_eq!(
+            &*cache.analyse("DELETE FROM t", &context).text,
+            "DELETE FROM t"
+        );
     }
 
     #[test]
@@ -198,7 +226,11 @@ mod tests {
             small.analyse(&text, &context);
         }
         assert!(entries(&cache) <= 64, "{}", entries(&cache));
-        assert!(entries(&small) <= 64 * 1024 / OVERHEAD, "{}", entries(&small));
+        assert!(
+            entries(&small) <= 64 * 1024 / OVERHEAD,
+            "{}",
+            entries(&small)
+        );
         assert!(entries(&small) > 16);
     }
 
@@ -210,7 +242,10 @@ mod tests {
         let kept = cache.analyse("SELECT 'kept'", &context);
         for number in 0..2000 {
             cache.analyse(&format!("SELECT {number}"), &context);
-            assert!(Arc::ptr_eq(&kept, &cache.analyse("SELECT 'kept'", &context)));
+            assert!(Arc::ptr_eq(
+                &kept,
+                &cache.analyse("SELECT 'kept'", &context)
+            ));
         }
     }
 }

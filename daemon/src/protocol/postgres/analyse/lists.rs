@@ -22,7 +22,8 @@ static RELATIONS: LazyLock<HashMap<&str, bool>> = LazyLock::new(|| {
 
 /// The lines of a list. A comment starts with `# `: a bare `#` is an operator.
 fn names(file: &'static str) -> impl Iterator<Item = &'static str> {
-    file.lines().filter(|line| !line.is_empty() && !line.starts_with("# "))
+    file.lines()
+        .filter(|line| !line.is_empty() && !line.starts_with("# "))
 }
 
 /// A function that has no effect when it is the one of this schema.
@@ -52,7 +53,10 @@ pub(super) fn is_catalog_relation(name: &str) -> bool {
 /// A catalog relation that every user may read.
 pub(super) fn is_open_relation(schema: &str, name: &str) -> bool {
     matches!(schema, "pg_catalog" | "information_schema")
-        && RELATIONS.get(format!("{schema}.{name}").as_str()).copied().unwrap_or(false)
+        && RELATIONS
+            .get(format!("{schema}.{name}").as_str())
+            .copied()
+            .unwrap_or(false)
 }
 
 /// Settings that change how values are written or how long things may take, and nothing
@@ -127,6 +131,7 @@ const SAFE_SETTINGS: &[&str] = &[
 const READABLE_SETTINGS: &[&str] = &[
     "block_size",
     "client_encoding",
+    "default_table_access_method",
     "default_text_search_config",
     "integer_datetimes",
     "is_superuser",
@@ -170,11 +175,30 @@ mod tests {
     #[test]
     fn what_reads_files_tables_or_runs_sql_is_not_safe() {
         for name in [
-            "nextval", "setval", "set_config", "current_setting", "pg_notify", "pg_sleep",
-            "pg_read_file", "lo_import", "lo_get", "query_to_xml", "table_to_xml",
-            "cursor_to_xml", "ts_stat", "ts_rewrite", "pg_terminate_backend", "txid_current",
-            "pg_stat_get_activity", "pg_ls_dir", "pg_advisory_lock", "pg_logical_emit_message",
-            "pg_reload_conf", "pg_mcv_list_items", "pg_show_all_settings", "pg_export_snapshot",
+            "nextval",
+            "setval",
+            "set_config",
+            "current_setting",
+            "pg_notify",
+            "pg_sleep",
+            "pg_read_file",
+            "lo_import",
+            "lo_get",
+            "query_to_xml",
+            "table_to_xml",
+            "cursor_to_xml",
+            "ts_stat",
+            "ts_rewrite",
+            "pg_terminate_backend",
+            "txid_current",
+            "pg_stat_get_activity",
+            "pg_ls_dir",
+            "pg_advisory_lock",
+            "pg_logical_emit_message",
+            "pg_reload_conf",
+            "pg_mcv_list_items",
+            "pg_show_all_settings",
+            "pg_export_snapshot",
         ] {
             assert!(is_catalog_function(name), "{name} is not known");
             assert!(!is_safe_function("pg_catalog", name), "{name}");

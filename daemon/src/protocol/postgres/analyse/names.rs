@@ -46,7 +46,9 @@ pub(super) fn path(schema: &str, name: &str) -> String {
 
 fn push_part(path: &mut String, part: &str) {
     let mut bytes = part.bytes();
-    let plain = bytes.next().is_some_and(|first| first.is_ascii_lowercase() || first == b'_')
+    let plain = bytes
+        .next()
+        .is_some_and(|first| first.is_ascii_lowercase() || first == b'_')
         && bytes.all(|byte| {
             byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'$'
         });
@@ -84,7 +86,10 @@ pub(super) fn resolve<'a>(
     kind: Kind,
     search_path: &'a [String],
 ) -> Result<Vec<Name<'a>>, BadName> {
-    if parts.iter().any(|part| part.is_empty() || part.len() > MAX_NAME) {
+    if parts
+        .iter()
+        .any(|part| part.is_empty() || part.len() > MAX_NAME)
+    {
         return Err(BadName::Length);
     }
     match *parts {
@@ -93,18 +98,18 @@ pub(super) fn resolve<'a>(
             let found: Vec<_> = schemas(name, kind, search_path)
                 .map(|schema| Name { schema, name })
                 .collect();
-            if found.is_empty() { Err(BadName::NoSchema) } else { Ok(found) }
+            if found.is_empty() {
+                Err(BadName::NoSchema)
+            } else {
+                Ok(found)
+            }
         }
         _ => Err(BadName::Qualified),
     }
 }
 
 /// The schemas in which the server may find an unqualified name.
-fn schemas<'a>(
-    name: &str,
-    kind: Kind,
-    search_path: &'a [String],
-) -> impl Iterator<Item = &'a str> {
+fn schemas<'a>(name: &str, kind: Kind, search_path: &'a [String]) -> impl Iterator<Item = &'a str> {
     let implicit = !search_path.iter().any(|schema| schema == "pg_catalog");
     let known = match kind {
         Kind::Relation => lists::is_catalog_relation(name),
@@ -156,16 +161,29 @@ mod tests {
 
     #[test]
     fn unqualified_names_take_every_schema_of_the_path() {
-        assert_eq!(paths(&["t"], Kind::Relation, &["app", "public"]), ["app.t", "public.t"]);
+        assert_eq!(
+            paths(&["t"], Kind::Relation, &["app", "public"]),
+            ["app.t", "public.t"]
+        );
         assert_eq!(paths(&["t"], Kind::Relation, &[]), [""; 0]);
-        assert_eq!(paths(&["a", "b", "c"], Kind::Relation, &["public"]), [""; 0]);
+        assert_eq!(
+            paths(&["a", "b", "c"], Kind::Relation, &["public"]),
+            [""; 0]
+        );
     }
 
     #[test]
     fn the_catalog_comes_first_unless_the_path_names_it() {
-        assert_eq!(paths(&["pg_class"], Kind::Relation, &["public"]), ["pg_catalog.pg_class"]);
         assert_eq!(
-            paths(&["pg_class"], Kind::Relation, &["public", "pg_catalog", "z"]),
+            paths(&["pg_class"], Kind::Relation, &["public"]),
+            ["pg_catalog.pg_class"]
+        );
+        assert_eq!(
+            paths(
+                &["pg_class"],
+                Kind::Relation,
+                &["public", "pg_catalog", "z"]
+            ),
             ["public.pg_class", "pg_catalog.pg_class"]
         );
         assert_eq!(

@@ -68,7 +68,9 @@ impl Walker<'_> {
             "AlterObjectSchemaStmt" | "AlterObjectDependsStmt" | "AlterOwnerStmt" => "object_type",
             _ => return false,
         };
-        let Some(kind) = self.object_kind(node, kind) else { return true };
+        let Some(kind) = self.object_kind(node, kind) else {
+            return true;
+        };
         if node.name == "AlterOwnerStmt" {
             self.on(Verb::SqlPrivilege, SERVER);
         }
@@ -77,7 +79,9 @@ impl Walker<'_> {
         self.tree(relation, At::statement(Verb::SqlDdl));
         for field in ["object", "objects"] {
             match node.field(field) {
-                Some(Tree::List(objects)) => objects.iter().for_each(|object| self.object(&kind, object)),
+                Some(Tree::List(objects)) => {
+                    objects.iter().for_each(|object| self.object(&kind, object))
+                }
                 Some(Tree::Absent) | None => {}
                 Some(object) if *relation == Tree::Absent => self.object(&kind, object),
                 Some(_) => {}
@@ -106,7 +110,9 @@ impl Walker<'_> {
             Named::Server => self.on(Verb::SqlAdmin, SERVER),
             Named::Schema => {
                 let parts = self.object_name(object);
-                parts.iter().for_each(|schema| self.on(Verb::SqlDdl, &schema_path(schema)));
+                parts
+                    .iter()
+                    .for_each(|schema| self.on(Verb::SqlDdl, &schema_path(schema)));
             }
             Named::InSchema(kind) => {
                 let parts = self.object_name(object);
@@ -121,7 +127,9 @@ impl Walker<'_> {
             }
             Named::InDomain => {
                 let domain = list(object).first();
-                let parts = domain.map(|domain| self.object_name(domain)).unwrap_or_default();
+                let parts = domain
+                    .map(|domain| self.object_name(domain))
+                    .unwrap_or_default();
                 self.on_name(Verb::SqlDdl, &parts, Kind::Other);
             }
         }
@@ -137,7 +145,11 @@ impl Walker<'_> {
         let new = self.text(node, field);
         let kind = match kind {
             Named::InSchema(kind) => *kind,
-            Named::Schema => return self.on(Verb::SqlDdl, &schema_path(new)),
+            Named::Schema => {
+                let old = self.text(node, "subname");
+                self.on(Verb::SqlDdl, &schema_path(old));
+                return self.on(Verb::SqlDdl, &schema_path(new));
+            }
             _ => return,
         };
         let relation = node.field("relation").and_then(Tree::node);
@@ -148,7 +160,11 @@ impl Walker<'_> {
         };
         let found = names::resolve(&parts, kind, self.context.search_path).unwrap_or_default();
         for Name { schema, name } in found {
-            let path = if renamed { names::path(schema, new) } else { names::path(new, name) };
+            let path = if renamed {
+                names::path(schema, new)
+            } else {
+                names::path(new, name)
+            };
             self.on(Verb::SqlDdl, &path);
         }
     }
@@ -179,16 +195,22 @@ impl Walker<'_> {
     /// GRANT and REVOKE.
     pub(super) fn grant(&mut self, node: &Node) {
         let target = self.int(node, "targtype");
-        let Some(kind) = self.object_kind(node, "objtype") else { return };
+        let Some(kind) = self.object_kind(node, "objtype") else {
+            return;
+        };
         let objects = self.field(node, "objects").items();
         let before = self.found();
         if target == GrantTargetType::AclTargetAllInSchema as i64 {
             for schema in objects {
                 let parts = self.object_name(schema);
-                parts.iter().for_each(|schema| self.on(Verb::SqlPrivilege, &schema_path(schema)));
+                parts
+                    .iter()
+                    .for_each(|schema| self.on(Verb::SqlPrivilege, &schema_path(schema)));
             }
         } else if target == GrantTargetType::AclTargetObject as i64 {
-            objects.iter().for_each(|object| self.granted(&kind, object));
+            objects
+                .iter()
+                .for_each(|object| self.granted(&kind, object));
         }
         if self.found() == before {
             self.on(Verb::SqlPrivilege, SERVER);
@@ -202,7 +224,9 @@ impl Walker<'_> {
             }
             (Named::Schema, _) => {
                 let parts = self.object_name(object);
-                parts.iter().for_each(|schema| self.on(Verb::SqlPrivilege, &schema_path(schema)));
+                parts
+                    .iter()
+                    .for_each(|schema| self.on(Verb::SqlPrivilege, &schema_path(schema)));
             }
             (Named::InSchema(kind), _) => {
                 let parts = self.object_name(object);
@@ -215,7 +239,11 @@ impl Walker<'_> {
 
 /// The items of a list, bare or as a node.
 fn list(tree: &Tree) -> &[Tree] {
-    match tree.node().filter(|node| node.name == "List").and_then(|node| node.field("items")) {
+    match tree
+        .node()
+        .filter(|node| node.name == "List")
+        .and_then(|node| node.field("items"))
+    {
         Some(items) => items.items(),
         None => tree.items(),
     }

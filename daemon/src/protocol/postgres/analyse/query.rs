@@ -15,18 +15,42 @@ use crate::policy::Verb;
 impl Walker<'_> {
     pub(super) fn select(&mut self, node: &Node, outer: &Scope<'_>) {
         let names = self.with(node, outer);
-        let scope = Scope { outer: Some(outer), names: &names };
-        let at = At { scope: &scope, verb: Verb::SqlSelect };
+        let scope = Scope {
+            outer: Some(outer),
+            names: &names,
+        };
+        let at = At {
+            scope: &scope,
+            verb: Verb::SqlSelect,
+        };
         let from = self.field(node, "from_clause");
         let before = self.reads.len();
-        self.tree(from, at);
+        if self.reads_one_setting(node) {
+            self.read(Read {
+                path: "pg_catalog.pg_settings".into(),
+                open: true,
+            });
+        } else {
+            self.tree(from, at);
+        }
         let reads: Vec<Read> = self.reads.iter().skip(before).cloned().collect();
         for clause in self.field(node, "locking_clause").items() {
             self.lock_rows(clause, from, &scope, &reads);
         }
         let into = self.field(node, "into_clause");
-        self.tree(into, At { scope: &scope, verb: Verb::SqlDdl });
-        let seen = ["with_clause", "from_clause", "locking_clause", "into_clause"];
+        self.tree(
+            into,
+            At {
+                scope: &scope,
+                verb: Verb::SqlDdl,
+            },
+        );
+        let seen = [
+            "with_clause",
+            "from_clause",
+            "locking_clause",
+            "into_clause",
+        ];
         self.children_but(node, &seen, at);
     }
 
@@ -55,8 +79,17 @@ impl Walker<'_> {
         }
         for (index, cte) in queries.into_iter().enumerate() {
             let visible = if recursive { names.len() } else { index };
-            let scope = Scope { outer: Some(outer), names: names.get(..visible).unwrap_or(&[]) };
-            self.children(cte, At { scope: &scope, verb: Verb::SqlSelect });
+            let scope = Scope {
+                outer: Some(outer),
+                names: names.get(..visible).unwrap_or(&[]),
+            };
+            self.children(
+                cte,
+                At {
+                    scope: &scope,
+                    verb: Verb::SqlSelect,
+                },
+            );
         }
         names
     }
@@ -69,7 +102,7 @@ impl Walker<'_> {
         };
         let named = self.field(clause, "locked_rels").items();
         let mut items = Vec::new();
-        self.from_items(from, &mut items);
+        self.name_items(from, &mut items);
         let mut locked = Vec::new();
         for tree in named {
             let alias = tree.node().map(|node| self.text(node, "relname"));
@@ -83,7 +116,9 @@ impl Walker<'_> {
             }
         }
         if locked.is_empty() {
-            return reads.iter().for_each(|read| self.on(Verb::SqlLock, &read.path));
+            return reads
+                .iter()
+                .for_each(|read| self.on(Verb::SqlLock, &read.path));
         }
         for range_var in locked {
             let parts = self.relation_parts(range_var);
@@ -94,13 +129,13 @@ impl Walker<'_> {
     }
 
     /// The names that FROM gives to its items, and the table where it is a plain one.
-    fn from_items<'t>(&mut self, from: &'t Tree, items: &mut Vec<(&'t str, Option<&'t Node>)>) {
+    fn name_items<'t>(&mut self, from: &'t Tree, items: &mut Vec<(&'t str, Option<&'t Node>)>) {
         for tree in from.items() {
-            self.from_item(tree, items);
+            self.name_item(tree, items);
         }
     }
 
-    fn from_item<'t>(&mut self, tree: &'t Tree, items: &mut Vec<(&'t str, Option<&'t Node>)>) {
+    fn name_item<'t>(&mut self, tree: &'t Tree, items: &mut Vec<(&'t str, Option<&'t Node>)>) {
         let Some(node) = tree.node() else { return };
         let alias = node.field("alias").and_then(Tree::node);
         let alias = alias.map(|alias| self.text(alias, "aliasname"));
@@ -112,7 +147,9 @@ impl Walker<'_> {
             _ => {
                 items.extend(alias.map(|alias| (alias, None)));
                 for side in ["larg", "rarg", "relation"] {
-                    node.field(side).into_iter().for_each(|side| self.from_item(side, items));
+                    node.field(side)
+                        .into_iter()
+                        .for_each(|side| self.name_item(side, items));
                 }
             }
         }
@@ -120,10 +157,17 @@ impl Walker<'_> {
 
     /// The paths of the table that a statement changes.
     fn target(&mut self, node: &Node) -> Vec<String> {
-        match self.field(node, "relation").node().filter(|node| node.name == "RangeVar") {
+        match self
+            .field(node, "relation")
+            .node()
+            .filter(|node| node.name == "RangeVar")
+        {
             Some(range_var) => {
                 let parts = self.relation_parts(range_var);
-                self.resolve(&parts, Kind::Relation).iter().map(Name::path).collect()
+                self.resolve(&parts, Kind::Relation)
+                    .iter()
+                    .map(Name::path)
+                    .collect()
             }
             None => {
                 self.unknown("a statement with no target");
@@ -137,14 +181,22 @@ impl Walker<'_> {
     }
 
     fn read_target(&mut self, paths: Vec<String>) {
-        paths.into_iter().for_each(|path| self.read(Read { path, open: false }));
+        paths
+            .into_iter()
+            .for_each(|path| self.read(Read { path, open: false }));
     }
 
     /// Everything of a statement but its target and its WITH clause.
     fn rest(&mut self, node: &Node, outer: &Scope<'_>) {
         let names = self.with(node, outer);
-        let scope = Scope { outer: Some(outer), names: &names };
-        let at = At { scope: &scope, verb: Verb::SqlSelect };
+        let scope = Scope {
+            outer: Some(outer),
+            names: &names,
+        };
+        let at = At {
+            scope: &scope,
+            verb: Verb::SqlSelect,
+        };
         self.children_but(node, &["with_clause", "relation"], at);
     }
 
@@ -169,7 +221,11 @@ impl Walker<'_> {
     pub(super) fn update(&mut self, node: &Node, outer: &Scope<'_>) {
         let target = self.target(node);
         self.all(Verb::SqlUpdate, &target);
-        if self.looks_at_target(node, &["where_clause", "returning_clause"], &["target_list", "from_clause"]) {
+        if self.looks_at_target(
+            node,
+            &["where_clause", "returning_clause"],
+            &["target_list", "from_clause"],
+        ) {
             self.read_target(target);
         }
         self.rest(node, outer);
@@ -178,7 +234,11 @@ impl Walker<'_> {
     pub(super) fn delete(&mut self, node: &Node, outer: &Scope<'_>) {
         let target = self.target(node);
         self.all(Verb::SqlDelete, &target);
-        if self.looks_at_target(node, &["where_clause", "returning_clause"], &["using_clause"]) {
+        if self.looks_at_target(
+            node,
+            &["where_clause", "returning_clause"],
+            &["using_clause"],
+        ) {
             self.read_target(target);
         }
         self.rest(node, outer);
@@ -186,8 +246,12 @@ impl Walker<'_> {
 
     /// Whether one of `clauses` is there, or a column is named in one of `lists`.
     fn looks_at_target(&mut self, node: &Node, clauses: &[&str], lists: &[&str]) -> bool {
-        clauses.iter().any(|clause| *self.field(node, clause) != Tree::Absent)
-            || lists.iter().any(|list| self.field(node, list).contains("ColumnRef"))
+        clauses
+            .iter()
+            .any(|clause| *self.field(node, clause) != Tree::Absent)
+            || lists
+                .iter()
+                .any(|list| self.field(node, list).contains("ColumnRef"))
     }
 
     pub(super) fn merge(&mut self, node: &Node, outer: &Scope<'_>) {

@@ -26,7 +26,12 @@ impl Walker<'_> {
             (Ok(Ok(VariableSetKind::VarSetMulti)), "transaction" | "transaction snapshot") => {
                 self.on_service(Verb::SqlTx);
             }
-            (Ok(Ok(VariableSetKind::VarSetMulti | VariableSetKind::Undefined)) | Ok(Err(_)) | Err(_), _) => {
+            (
+                Ok(Ok(VariableSetKind::VarSetMulti | VariableSetKind::Undefined))
+                | Ok(Err(_))
+                | Err(_),
+                _,
+            ) => {
                 self.unknown("a SET of a kind that the gate does not know");
             }
             (_, "role" | "session_authorization") => {

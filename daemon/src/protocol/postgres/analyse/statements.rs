@@ -3,7 +3,7 @@
 //! An allow-list: a kind that is not here is `sql.unknown`. What has no schema (roles,
 //! databases, extensions, the server itself) is judged on the path `server`.
 
-use pg_query::protobuf::TransactionStmtKind;
+use pg_query::protobuf::{AlterTableType, TransactionStmtKind};
 
 use super::names::{self, Kind};
 use super::tree::{Node, Tree};
@@ -65,22 +65,52 @@ fn brings_code(statement: &str) -> bool {
 /// Does this to the server or the database as a whole.
 fn on_server(statement: &str) -> Option<Verb> {
     Some(match statement {
-        "AlterDefaultPrivilegesStmt" | "AlterRoleSetStmt" | "AlterRoleStmt" | "AlterUserMappingStmt"
-        | "CreateRoleStmt" | "CreateUserMappingStmt" | "DropOwnedStmt" | "DropRoleStmt"
-        | "DropUserMappingStmt" | "GrantRoleStmt" | "ReassignOwnedStmt" | "SecLabelStmt" => {
-            Verb::SqlPrivilege
-        }
-        "AlterDatabaseRefreshCollStmt" | "AlterDatabaseSetStmt" | "AlterDatabaseStmt"
-        | "AlterEventTrigStmt" | "AlterExtensionContentsStmt" | "AlterExtensionStmt"
-        | "AlterFdwStmt" | "AlterForeignServerStmt" | "AlterOpFamilyStmt"
-        | "AlterPublicationStmt" | "AlterSubscriptionStmt" | "AlterSystemStmt"
-        | "AlterTableMoveAllStmt" | "AlterTableSpaceOptionsStmt" | "CheckPointStmt"
-        | "CreateAmStmt" | "CreateCastStmt" | "CreateEventTrigStmt" | "CreateExtensionStmt"
-        | "CreateFdwStmt" | "CreateForeignServerStmt" | "CreateForeignTableStmt"
-        | "CreateOpClassStmt" | "CreateOpFamilyStmt" | "CreatePLangStmt"
-        | "CreatePublicationStmt" | "CreateSubscriptionStmt" | "CreateTableSpaceStmt"
-        | "CreateTransformStmt" | "CreatedbStmt" | "DropSubscriptionStmt"
-        | "DropTableSpaceStmt" | "DropdbStmt" | "ImportForeignSchemaStmt" => Verb::SqlAdmin,
+        "AlterDefaultPrivilegesStmt"
+        | "AlterRoleSetStmt"
+        | "AlterRoleStmt"
+        | "AlterUserMappingStmt"
+        | "CreateRoleStmt"
+        | "CreateUserMappingStmt"
+        | "DropOwnedStmt"
+        | "DropRoleStmt"
+        | "DropUserMappingStmt"
+        | "GrantRoleStmt"
+        | "ReassignOwnedStmt"
+        | "SecLabelStmt" => Verb::SqlPrivilege,
+        "AlterDatabaseRefreshCollStmt"
+        | "AlterDatabaseSetStmt"
+        | "AlterDatabaseStmt"
+        | "AlterEventTrigStmt"
+        | "AlterExtensionContentsStmt"
+        | "AlterExtensionStmt"
+        | "AlterFdwStmt"
+        | "AlterForeignServerStmt"
+        | "AlterOpFamilyStmt"
+        | "AlterPublicationStmt"
+        | "AlterSubscriptionStmt"
+        | "AlterSystemStmt"
+        | "AlterTableMoveAllStmt"
+        | "AlterTableSpaceOptionsStmt"
+        | "CheckPointStmt"
+        | "CreateAmStmt"
+        | "CreateCastStmt"
+        | "CreateEventTrigStmt"
+        | "CreateExtensionStmt"
+        | "CreateFdwStmt"
+        | "CreateForeignServerStmt"
+        | "CreateForeignTableStmt"
+        | "CreateOpClassStmt"
+        | "CreateOpFamilyStmt"
+        | "CreatePLangStmt"
+        | "CreatePublicationStmt"
+        | "CreateSubscriptionStmt"
+        | "CreateTableSpaceStmt"
+        | "CreateTransformStmt"
+        | "CreatedbStmt"
+        | "DropSubscriptionStmt"
+        | "DropTableSpaceStmt"
+        | "DropdbStmt"
+        | "ImportForeignSchemaStmt" => Verb::SqlAdmin,
         "DoStmt" => Verb::SqlProcedural,
         "LoadStmt" => Verb::SqlUnsafeIo,
         _ => return None,
@@ -107,6 +137,7 @@ impl Walker<'_> {
                 Tree::Node(_) => self.children(node, at),
                 _ => self.unknown("an empty statement"),
             },
+            "AlterTableCmd" => self.alter_table(node),
             "CallStmt" => self.procedure(node),
             "CopyStmt" => self.copy(node),
             "CreateSchemaStmt" => self.create_schema(node),
@@ -182,7 +213,8 @@ impl Walker<'_> {
 
     fn copy(&mut self, node: &Node) {
         let into_table = self.flag(node, "is_from");
-        let on_the_server = self.flag(node, "is_program") || !self.text(node, "filename").is_empty();
+        let on_the_server =
+            self.flag(node, "is_program") || !self.text(node, "filename").is_empty();
         if on_the_server {
             self.on(Verb::SqlUnsafeIo, SERVER);
         }
@@ -206,6 +238,24 @@ impl Walker<'_> {
         for read in reads.iter().filter(|read| !read.open) {
             self.on(Verb::SqlCopyOut, &read.path);
         }
+    }
+
+    /// One change to a table; who owns it and whether its policies hold are rights.
+    fn alter_table(&mut self, node: &Node) {
+        use AlterTableType as Is;
+        let kind = self.int(node, "subtype");
+        match i32::try_from(kind).map(Is::try_from) {
+            Ok(Ok(
+                Is::AtChangeOwner
+                | Is::AtEnableRowSecurity
+                | Is::AtDisableRowSecurity
+                | Is::AtForceRowSecurity
+                | Is::AtNoForceRowSecurity,
+            )) => self.on(Verb::SqlPrivilege, SERVER),
+            Ok(Ok(_)) => {}
+            _ => self.unknown("a change to a table that the gate does not know"),
+        }
+        self.children(node, At::statement(Verb::SqlDdl));
     }
 
     fn create_schema(&mut self, node: &Node) {

@@ -74,7 +74,12 @@ impl Tree {
             Tree::Text(text) => Some(text),
             Tree::Node(node) => match node.name {
                 "String" => node.field("sval")?.string(),
-                "AConst" => node.field("val")?.node().filter(|val| val.name == "String")?.field("sval")?.string(),
+                "AConst" => node
+                    .field("val")?
+                    .node()
+                    .filter(|val| val.name == "String")?
+                    .field("sval")?
+                    .string(),
                 _ => None,
             },
             _ => None,
@@ -85,7 +90,10 @@ impl Tree {
 impl Node {
     /// A field by its name.
     pub(super) fn field(&self, name: &str) -> Option<&Tree> {
-        self.fields.iter().find(|(field, _)| *field == name).map(|(_, tree)| tree)
+        self.fields
+            .iter()
+            .find(|(field, _)| *field == name)
+            .map(|(_, tree)| tree)
     }
 }
 
@@ -142,7 +150,10 @@ impl Serializer for Builder {
         Ok(Tree::Int(value.into()))
     }
     fn serialize_u64(self, value: u64) -> Result<Tree, Unexpected> {
-        i64::try_from(value).map_or_else(|_| no("a number over 63 bits"), |value| Ok(Tree::Int(value)))
+        i64::try_from(value).map_or_else(
+            |_| no("a number over 63 bits"),
+            |value| Ok(Tree::Int(value)),
+        )
     }
     fn serialize_f32(self, _: f32) -> Result<Tree, Unexpected> {
         no("a float")
@@ -199,8 +210,15 @@ impl Serializer for Builder {
     fn serialize_seq(self, length: Option<usize>) -> Result<ListBuilder, Unexpected> {
         Ok(ListBuilder(Vec::with_capacity(length.unwrap_or(0))))
     }
-    fn serialize_struct(self, name: &'static str, length: usize) -> Result<NodeBuilder, Unexpected> {
-        Ok(NodeBuilder(Node { name, fields: Vec::with_capacity(length) }))
+    fn serialize_struct(
+        self,
+        name: &'static str,
+        length: usize,
+    ) -> Result<NodeBuilder, Unexpected> {
+        Ok(NodeBuilder(Node {
+            name,
+            fields: Vec::with_capacity(length),
+        }))
     }
     fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, Unexpected> {
         no("a tuple")

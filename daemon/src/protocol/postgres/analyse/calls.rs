@@ -18,6 +18,7 @@ impl Walker<'_> {
     pub(super) fn call(&mut self, node: &Node, at: At<'_>) -> bool {
         match node.name {
             "FuncCall" => self.function(node),
+            "AExpr" if self.compares_access_method(node, at) => return true,
             "AExpr" => self.expression(node),
             "SubLink" => self.optional_operator(node, "oper_name"),
             "SortBy" => self.optional_operator(node, "use_op"),

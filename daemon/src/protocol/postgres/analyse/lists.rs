@@ -131,6 +131,7 @@ const SAFE_SETTINGS: &[&str] = &[
 const READABLE_SETTINGS: &[&str] = &[
     "block_size",
     "client_encoding",
+    "default_table_access_method",
     "default_text_search_config",
     "integer_datetimes",
     "is_superuser",

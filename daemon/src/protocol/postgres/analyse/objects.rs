@@ -145,7 +145,11 @@ impl Walker<'_> {
         let new = self.text(node, field);
         let kind = match kind {
             Named::InSchema(kind) => *kind,
-            Named::Schema => return self.on(Verb::SqlDdl, &schema_path(new)),
+            Named::Schema => {
+                let old = self.text(node, "subname");
+                self.on(Verb::SqlDdl, &schema_path(old));
+                return self.on(Verb::SqlDdl, &schema_path(new));
+            }
             _ => return,
         };
         let relation = node.field("relation").and_then(Tree::node);

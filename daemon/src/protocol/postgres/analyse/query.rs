@@ -25,7 +25,14 @@ impl Walker<'_> {
         };
         let from = self.field(node, "from_clause");
         let before = self.reads.len();
-        self.tree(from, at);
+        if self.reads_one_setting(node) {
+            self.read(Read {
+                path: "pg_catalog.pg_settings".into(),
+                open: true,
+            });
+        } else {
+            self.tree(from, at);
+        }
         let reads: Vec<Read> = self.reads.iter().skip(before).cloned().collect();
         for clause in self.field(node, "locking_clause").items() {
             self.lock_rows(clause, from, &scope, &reads);
@@ -95,7 +102,7 @@ impl Walker<'_> {
         };
         let named = self.field(clause, "locked_rels").items();
         let mut items = Vec::new();
-        self.from_items(from, &mut items);
+        self.name_items(from, &mut items);
         let mut locked = Vec::new();
         for tree in named {
             let alias = tree.node().map(|node| self.text(node, "relname"));
@@ -122,13 +129,13 @@ impl Walker<'_> {
     }
 
     /// The names that FROM gives to its items, and the table where it is a plain one.
-    fn from_items<'t>(&mut self, from: &'t Tree, items: &mut Vec<(&'t str, Option<&'t Node>)>) {
+    fn name_items<'t>(&mut self, from: &'t Tree, items: &mut Vec<(&'t str, Option<&'t Node>)>) {
         for tree in from.items() {
-            self.from_item(tree, items);
+            self.name_item(tree, items);
         }
     }
 
-    fn from_item<'t>(&mut self, tree: &'t Tree, items: &mut Vec<(&'t str, Option<&'t Node>)>) {
+    fn name_item<'t>(&mut self, tree: &'t Tree, items: &mut Vec<(&'t str, Option<&'t Node>)>) {
         let Some(node) = tree.node() else { return };
         let alias = node.field("alias").and_then(Tree::node);
         let alias = alias.map(|alias| self.text(alias, "aliasname"));
@@ -142,7 +149,7 @@ impl Walker<'_> {
                 for side in ["larg", "rarg", "relation"] {
                     node.field(side)
                         .into_iter()
-                        .for_each(|side| self.from_item(side, items));
+                        .for_each(|side| self.name_item(side, items));
                 }
             }
         }

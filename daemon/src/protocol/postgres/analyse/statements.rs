@@ -3,7 +3,7 @@
 //! An allow-list: a kind that is not here is `sql.unknown`. What has no schema (roles,
 //! databases, extensions, the server itself) is judged on the path `server`.
 
-use pg_query::protobuf::TransactionStmtKind;
+use pg_query::protobuf::{AlterTableType, TransactionStmtKind};
 
 use super::names::{self, Kind};
 use super::tree::{Node, Tree};
@@ -137,6 +137,7 @@ impl Walker<'_> {
                 Tree::Node(_) => self.children(node, at),
                 _ => self.unknown("an empty statement"),
             },
+            "AlterTableCmd" => self.alter_table(node),
             "CallStmt" => self.procedure(node),
             "CopyStmt" => self.copy(node),
             "CreateSchemaStmt" => self.create_schema(node),
@@ -237,6 +238,24 @@ impl Walker<'_> {
         for read in reads.iter().filter(|read| !read.open) {
             self.on(Verb::SqlCopyOut, &read.path);
         }
+    }
+
+    /// One change to a table; who owns it and whether its policies hold are rights.
+    fn alter_table(&mut self, node: &Node) {
+        use AlterTableType as Is;
+        let kind = self.int(node, "subtype");
+        match i32::try_from(kind).map(Is::try_from) {
+            Ok(Ok(
+                Is::AtChangeOwner
+                | Is::AtEnableRowSecurity
+                | Is::AtDisableRowSecurity
+                | Is::AtForceRowSecurity
+                | Is::AtNoForceRowSecurity,
+            )) => self.on(Verb::SqlPrivilege, SERVER),
+            Ok(Ok(_)) => {}
+            _ => self.unknown("a change to a table that the gate does not know"),
+        }
+        self.children(node, At::statement(Verb::SqlDdl));
     }
 
     fn create_schema(&mut self, node: &Node) {

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use super::Context;
 use super::names::{self, Kind, Name};
+use super::nodes::{has_holes, is_plain};
 use super::tree::{Node, Tree};
 use crate::policy::{Effect, Verb};
 
@@ -66,104 +67,6 @@ pub(super) struct Walker<'c> {
     /// How often an effect was found, counting those found before.
     found: usize,
 }
-
-/// Nodes with no meaning of their own: their children say it all. Sorted.
-const PLAIN: &[&str] = &[
-    "AArrayExpr",
-    "AConst",
-    "AIndices",
-    "AIndirection",
-    "AStar",
-    "AccessPriv",
-    "Alias",
-    "AlterTableCmd",
-    "AtAlterConstraint",
-    "BitString",
-    "BoolExpr",
-    "Boolean",
-    "BooleanTest",
-    "CaseExpr",
-    "CaseWhen",
-    "CoalesceExpr",
-    "CollateClause",
-    "ColumnDef",
-    "ColumnRef",
-    "Constraint",
-    "CteCycleClause",
-    "CteSearchClause",
-    "CurrentOfExpr",
-    "DefElem",
-    "Float",
-    "FunctionParameter",
-    "GroupingFunc",
-    "GroupingSet",
-    "IndexElem",
-    "InferClause",
-    "Integer",
-    "IntoClause",
-    "JoinExpr",
-    "JsonAggConstructor",
-    "JsonArgument",
-    "JsonArrayQueryConstructor",
-    "JsonBehavior",
-    "JsonFormat",
-    "JsonIsPredicate",
-    "JsonKeyValue",
-    "JsonObjectAgg",
-    "JsonObjectConstructor",
-    "JsonOutput",
-    "JsonReturning",
-    "JsonTable",
-    "JsonTableColumn",
-    "JsonTablePathSpec",
-    "JsonValueExpr",
-    "List",
-    "MergeWhenClause",
-    "MinMaxExpr",
-    "MultiAssignRef",
-    "NamedArgExpr",
-    "NullTest",
-    "ObjectWithArgs",
-    "OnConflictClause",
-    "ParamRef",
-    "PartitionBoundSpec",
-    "PartitionCmd",
-    "PartitionElem",
-    "PartitionRangeDatum",
-    "PartitionSpec",
-    "RangeFunction",
-    "RangeSubselect",
-    "RangeTableFunc",
-    "RangeTableFuncCol",
-    "ReplicaIdentityStmt",
-    "ResTarget",
-    "ReturnStmt",
-    "ReturningClause",
-    "ReturningOption",
-    "RoleSpec",
-    "RowExpr",
-    "SetToDefault",
-    "SqlValueFunction",
-    "StatsElem",
-    "String",
-    "TableLikeClause",
-    "TriggerTransition",
-    "TypeCast",
-    "TypeName",
-    "VacuumRelation",
-    "WindowDef",
-    "XmlExpr",
-    "XmlSerialize",
-];
-
-/// Lists in which the parser means something by NULL.
-const HOLES: &[(&str, &str)] = &[
-    ("DefineStmt", "args"),
-    ("List", "items"),
-    ("ObjectWithArgs", "objargs"),
-    ("ObjectWithArgs", "objfuncargs"),
-    ("SelectStmt", "distinct_clause"),
-];
 
 /// `DropBehavior::DropCascade`.
 const CASCADE: Tree = Tree::Int(pg_query::protobuf::DropBehavior::DropCascade as i64);
@@ -285,18 +188,8 @@ impl<'c> Walker<'c> {
 
     /// The verb on every object that a name may stand for.
     pub(super) fn on_name(&mut self, verb: Verb, parts: &[&str], kind: Kind) {
-        for name in self.resolve_paths(parts, kind) {
-            self.on(verb, &name);
-        }
-    }
-
-    fn resolve_paths(&mut self, parts: &[&str], kind: Kind) -> Vec<String> {
-        match names::resolve(parts, kind, self.context.search_path) {
-            Ok(found) => found.iter().map(Name::path).collect(),
-            Err(why) => {
-                self.unknown(why.to_string());
-                Vec::new()
-            }
+        for name in self.resolve(parts, kind) {
+            self.on(verb, &name.path());
         }
     }
 
@@ -319,17 +212,14 @@ impl<'c> Walker<'c> {
     /// All children but those of some fields, which the caller has seen to.
     pub(super) fn children_but(&mut self, node: &Node, seen: &[&str], at: At<'_>) {
         for (field, child) in &node.fields {
-            if seen.contains(field) {
-                continue;
-            }
-            if HOLES.contains(&(node.name, *field)) {
-                child
-                    .items()
+            match child {
+                Tree::Absent | Tree::Bool(_) | Tree::Int(_) | Tree::Text(_) => {}
+                _ if seen.contains(field) => {}
+                Tree::List(items) if has_holes(node.name, field) => items
                     .iter()
                     .filter(|item| **item != Tree::Hole)
-                    .for_each(|item| self.tree(item, at));
-            } else {
-                self.tree(child, at);
+                    .for_each(|item| self.tree(item, at)),
+                Tree::List(_) | Tree::Node(_) | Tree::Hole => self.tree(child, at),
             }
         }
     }
@@ -345,7 +235,7 @@ impl<'c> Walker<'c> {
             "UpdateStmt" => self.update(node, at.scope),
             "DeleteStmt" => self.delete(node, at.scope),
             "MergeStmt" => self.merge(node, at.scope),
-            plain if PLAIN.binary_search(&plain).is_ok() => self.children(node, at),
+            plain if is_plain(plain) => self.children(node, at),
             _ => {
                 if !self.call(node, at) && !self.statement(node) {
                     self.unknown(format!(
@@ -391,15 +281,5 @@ impl<'c> Walker<'c> {
                 open,
             });
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_of_plain_nodes_is_sorted() {
-        assert!(PLAIN.is_sorted());
     }
 }

@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader, Write, stdin};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, setresgid, setresuid};
@@ -171,7 +172,11 @@ fn obey(line: &str, sockets: &mut HashMap<String, Socket>) -> Result<String, Err
 }
 
 fn tcp(peer: SocketAddr) -> Result<Socket, Errno> {
-    Socket::new(Domain::for_address(peer), Type::STREAM, None).map_err(errno)
+    let socket = Socket::new(Domain::for_address(peer), Type::STREAM, None).map_err(errno)?;
+    // Bounds connect() too, where it goes past the gate to an address that nobody has.
+    let limit = Some(Duration::from_secs(1));
+    socket.set_write_timeout(limit).map_err(errno)?;
+    Ok(socket)
 }
 
 fn raw_socket(family: &str, kind: &str, protocol: &str) -> Result<(), Errno> {

@@ -4,6 +4,7 @@
 //! the sink; with maps not pinned, the adopted gate knows no session.
 
 use std::net::TcpListener;
+use std::sync::mpsc;
 
 use aya::maps::{Array, Map, MapData};
 use portcullis::capture::{Adopted, CaptureError, Gate, Reason, cgroupfs, release};
@@ -137,27 +138,23 @@ fn programs_of_another_build_are_replaced_with_no_open_moment() {
     bench.kill_daemon();
     write_meta(&bench, portcullis_ebpf_common::ABI);
 
-    let done = std::sync::atomic::AtomicBool::new(false);
-    let done = &done;
-    let tries = std::thread::scope(|scope| {
-        let agent = &mut agent;
-        let trying = scope.spawn(move || {
-            let mut tries = 0;
-            while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                assert_eq!(agent.connect("a", &to), "ECONNREFUSED");
-                tries += 1;
-            }
-            tries
-        });
-        bench.start();
-        assert_eq!(bench.gate().adopted(), Adopted::Upgraded);
-        for _ in 0..5 {
-            bench.kill_daemon();
-            bench.start();
+    let (stop, stopped) = mpsc::channel::<()>();
+    let trying = std::thread::spawn(move || {
+        let mut tries = 0;
+        while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
+            assert_eq!(agent.connect("a", &to), "ECONNREFUSED");
+            tries += 1;
         }
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
-        trying.join().expect("the tries")
+        tries
     });
+    bench.start();
+    assert_eq!(bench.gate().adopted(), Adopted::Upgraded);
+    for _ in 0..5 {
+        bench.kill_daemon();
+        bench.start();
+    }
+    drop(stop);
+    let tries = trying.join().expect("the tries");
     assert!(tries > 10, "{tries}");
     assert!(sink.accept().is_err());
     let after = bench.gate().layers().expect("in force");

@@ -40,7 +40,7 @@ fn decisions_reach_the_journal_inside() {
             .filter(|(name, _)| !name.starts_with('_'))
             .any(|(_, field)| field == value)
     };
-    assert!(own("analyst") && own("deny") && own("no-writes"), "{entry}");
+    assert!(own("analyst") && own("deny") && own("shop"), "{entry}");
     let pid = stage.daemon.pid().expect("runs").to_string();
     assert_eq!(text(&entry, "_PID"), pid, "{entry}");
 }

@@ -53,17 +53,33 @@ fn a_file_change_reaches_a_live_session() {
 #[test]
 fn a_prepared_statement_is_judged_by_the_new_policy() {
     let stage = Stage::new();
-    let mut psql = stage.open_psql();
-    psql.query("PREPARE q AS SELECT count(*) FROM products")
-        .expect("prepare");
-    assert_eq!(psql.query("EXECUTE q").expect("execute").trim(), "50");
-    stage
-        .daemon
-        .write_policy(&policy_without_products(&stage))
-        .expect("write");
-    until_refused(&mut psql, true);
-    let answer = psql.query("EXECUTE q").expect("execute");
-    assert!(answer.contains("42501"), "{answer}");
+    let prepared = stage.daemon.path("prepared");
+    let narrower = policy_without_products(&stage);
+    std::thread::scope(|scope| {
+        let agent = scope.spawn(|| {
+            let file = prepared.display().to_string();
+            stage.python(
+                "psycopg_agent.py",
+                &["prepared", &file],
+                Duration::from_secs(60),
+            )
+        });
+        let is_there = || Ok(prepared.exists().then_some(()));
+        wait::until(
+            "the statement to be prepared",
+            Duration::from_secs(30),
+            is_there,
+        )
+        .expect("prepared");
+        stage.daemon.write_policy(&narrower).expect("write");
+        let done = agent.join().expect("agent");
+        assert_eq!(
+            (done.code(), done.stdout.trim()),
+            (0, "ok"),
+            "{}",
+            done.both()
+        );
+    });
 }
 
 #[test]

@@ -124,7 +124,6 @@ const REFUSED: &[(&str, &str)] = &[
         "MERGE INTO orders o USING staging s ON o.id = s.id WHEN MATCHED THEN DELETE",
         "sql.delete",
     ),
-    ("COPY customers FROM STDIN", "sql.insert"),
     ("SELECT * FROM hr.pay", "sql.select"),
     ("SELECT * FROM public.orders, \"hr\".\"pay\"", "sql.select"),
     (
@@ -143,6 +142,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("COPY orders TO PROGRAM 'cat >/dev/null'", "sql.unsafe_io"),
     ("GRANT ALL ON customers TO PUBLIC", "sql.privilege"),
     ("SET ROLE postgres", "sql.privilege"),
+    ("EXECUTE unseen", "sql.unknown"),
 ];
 
 #[test]

@@ -192,7 +192,14 @@ impl Dialogue {
                 None => Ok(None),
             }
         })
-        .with_context(|| format!("it was told: {text}"))
+        .with_context(|| {
+            let all = std::fs::read(self.output.path()).unwrap_or_default();
+            let new = all.get(self.seen..).unwrap_or_default();
+            format!(
+                "it was told: {text}it said: {}",
+                String::from_utf8_lossy(new)
+            )
+        })
     }
 }
 

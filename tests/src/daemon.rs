@@ -87,7 +87,7 @@ impl Daemon {
         let mut daemon = Self {
             process: None,
             binaries: binaries.clone(),
-            cgroup: format!("portcullis-test-{}-{number}", std::process::id()),
+            cgroup: format!("portcullis-e2e-{}-{number}", std::process::id()),
             released: false,
             dir,
         };

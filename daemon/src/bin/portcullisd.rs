@@ -1,11 +1,13 @@
 //! `portcullisd`: the daemon.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use portcullis::app;
 use portcullis::config::Config;
+use portcullis::protocol::postgres::analyse;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -53,6 +55,8 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .thread_stack_size(analyse::STACK)
+        .on_thread_start(analyse::this_thread_is_roomy)
         .build()?;
     runtime.block_on(app::run(config))
 }
@@ -66,7 +70,10 @@ fn log() {
         Some(journal) => registry.with(journal).init(),
         None => {
             let stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-            registry.with(stderr.with_target(false)).init();
+            let ansi = std::io::stderr().is_terminal();
+            registry
+                .with(stderr.with_target(false).with_ansi(ansi))
+                .init();
         }
     }
 }

@@ -6,11 +6,14 @@
 //! Invariant: a byte of an operation reaches `to_upstream` only after its verdict.
 #![forbid(unsafe_code)]
 
+mod names;
 pub mod postgres;
 
 use std::sync::Arc;
 
 use bytes::BytesMut;
+
+pub use names::{Changed, NameKind, Names, Use};
 
 use crate::policy::{Decision, Denial, Effect};
 use crate::types::Secret;
@@ -39,6 +42,8 @@ pub struct Operation {
     pub effects: Vec<Effect>,
     /// Why the analyser could not read it (its effects are then `sql.unknown`).
     pub problem: Option<Box<str>>,
+    /// What it does to the session's names.
+    pub names: Names,
 }
 
 /// What the session needs before it can go on.

@@ -14,6 +14,7 @@ mod names;
 mod nodes;
 mod objects;
 mod query;
+mod session_names;
 mod settings;
 mod statements;
 mod tree;
@@ -29,7 +30,7 @@ pub use cache::Cache;
 pub(in crate::protocol::postgres) use lists::is_safe_setting;
 
 use crate::policy::{Effect, Verb};
-use crate::protocol::Operation;
+use crate::protocol::{Names, Operation};
 use tree::Tree;
 use walk::{At, Walker};
 
@@ -60,12 +61,13 @@ pub fn analyse(text: &str, context: &Context<'_>) -> Operation {
     } else {
         elsewhere(text, context)
     };
-    let (fingerprint, effects, problem) = match analysed {
+    let (fingerprint, effects, problem, names) = match analysed {
         Ok(analysed) => analysed,
         Err(why) => (
             shapeless(text),
             vec![unknown()],
             Some(why.to_string().into()),
+            Names::default(),
         ),
     };
     Operation {
@@ -73,17 +75,19 @@ pub fn analyse(text: &str, context: &Context<'_>) -> Operation {
         fingerprint,
         effects,
         problem,
+        names,
     }
 }
 
-type Analysed = (Box<str>, Vec<Effect>, Option<Box<str>>);
+type Analysed = (Box<str>, Vec<Effect>, Option<Box<str>>, Names);
 
 fn read_and_walk(text: &str, context: &Context<'_>) -> Result<Analysed, Unreadable> {
     let (tree, fingerprint) = read(text)?;
     let mut walker = Walker::new(context);
     walker.tree(&tree, At::statement(Verb::SqlSelect));
     let (effects, problem) = walker.finish();
-    Ok((fingerprint, effects, problem))
+    let names = session_names::of(&tree, context);
+    Ok((fingerprint, effects, problem, names))
 }
 
 /// Stack that an analysis may need, in bytes. The deepest tree that the decoder takes needs

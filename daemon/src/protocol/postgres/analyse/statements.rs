@@ -117,11 +117,10 @@ fn on_server(statement: &str) -> Option<Verb> {
     })
 }
 
-/// Touches nothing but the session's own state. FETCH, CLOSE and DEALLOCATE are of this
-/// kind because what they name was judged when it was declared or prepared.
+/// Touches nothing but the session's own state.
 fn on_session(statement: &str) -> Option<Verb> {
     Some(match statement {
-        "ClosePortalStmt" | "DeallocateStmt" | "DiscardStmt" | "FetchStmt" => Verb::SqlSession,
+        "ClosePortalStmt" | "DeallocateStmt" | "DiscardStmt" => Verb::SqlSession,
         "ConstraintsSetStmt" => Verb::SqlTx,
         "UnlistenStmt" => Verb::SqlNotify,
         _ => return None,
@@ -144,9 +143,10 @@ impl Walker<'_> {
             "CreateTrigStmt" => self.create_trigger(node),
             "DeclareCursorStmt" | "ExplainStmt" | "PrepareStmt" => self.children(node, at),
             "ExecuteStmt" => {
-                self.unknown("EXECUTE of a statement that was prepared in SQL");
+                self.unknown("EXECUTE of a statement that the gate did not see prepared");
                 self.children(node, at);
             }
+            "FetchStmt" => self.unknown("FETCH of a cursor that the gate did not see declared"),
             "GrantStmt" => self.grant(node),
             "ListenStmt" | "NotifyStmt" => {
                 let channel = self.text(node, "conditionname");

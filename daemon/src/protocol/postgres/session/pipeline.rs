@@ -11,7 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::protocol::postgres::codec::message::ErrorMessage;
-use crate::protocol::{Operation, Outcome};
+use crate::protocol::{NameKind, Names, Operation, Outcome};
 
 /// A running operation's account.
 #[derive(Debug, Default)]
@@ -21,15 +21,23 @@ pub(super) struct Run {
     pub(super) bytes: u64,
     /// Rows that the server says a command touched; counts those sent as well.
     pub(super) affected: u64,
+    /// The operation, if it changes what names stand for.
+    names: Option<Arc<Operation>>,
     sqlstate: Option<Box<str>>,
 }
 
 impl Run {
-    pub(super) fn new(number: u64) -> Self {
+    pub(super) fn new(number: u64, operation: &Arc<Operation>) -> Self {
+        let names = operation.names.changes().then(|| Arc::clone(operation));
         Self {
             number,
+            names,
             ..Self::default()
         }
+    }
+
+    fn names(&self) -> Option<&Names> {
+        self.names.as_ref().map(|operation| &operation.names)
     }
 
     fn outcome(self, skipped: bool) -> Outcome {
@@ -71,6 +79,13 @@ struct Entry {
     denied: Option<Box<ErrorMessage>>,
 }
 
+#[derive(Debug)]
+struct Portal {
+    operation: Arc<Operation>,
+    /// It outlives its transaction.
+    hold: bool,
+}
+
 /// What a name stands for.
 #[derive(Debug)]
 pub(super) enum Lookup {
@@ -89,7 +104,7 @@ pub(super) struct OutOfOrder;
 pub(super) struct Pipeline {
     owed: VecDeque<Entry>,
     statements: HashMap<Box<[u8]>, Arc<Operation>>,
-    portals: HashMap<Box<[u8]>, Arc<Operation>>,
+    portals: HashMap<Box<[u8]>, Portal>,
     /// The server skips what comes before the next Sync: after its own error, or after
     /// one that a decoy is about to cause.
     skipping: bool,
@@ -100,11 +115,6 @@ impl Pipeline {
     /// Whether the server will skip what is sent now.
     pub(super) fn skipping(&self) -> bool {
         self.skipping
-    }
-
-    /// Whether nothing is owed.
-    pub(super) fn is_empty(&self) -> bool {
-        self.owed.is_empty()
     }
 
     /// How many messages are owed an answer.
@@ -161,6 +171,13 @@ impl Pipeline {
                 Expect::CloseStatement(closed) if **closed == *name => Lookup::Unknown,
                 // A simple query drops the unnamed statement.
                 Expect::Query(_) if name.is_empty() => Lookup::Unknown,
+                // Its ReadyForQuery is sure to come.
+                Expect::Query(run) if run.names().is_some_and(|n| n.statements.has(name)) => {
+                    Lookup::Wait
+                }
+                Expect::Execute(run) if run.names().is_some_and(|n| n.statements.has(name)) => {
+                    Lookup::Unknown
+                }
                 _ => continue,
             };
             return if earlier_batch { Lookup::Wait } else { change };
@@ -181,8 +198,12 @@ impl Pipeline {
                     found(operation.as_ref())
                 }
                 Expect::ClosePortal(closed) if **closed == *name => Lookup::Unknown,
-                // A simple query may end the transaction, and every portal with it.
-                Expect::Query(_) => Lookup::Unknown,
+                // A simple query may end the transaction, and every portal with it; its
+                // ReadyForQuery is sure to come.
+                Expect::Query(_) => Lookup::Wait,
+                Expect::Execute(run) if run.names().is_some_and(|n| n.cursors.has(name)) => {
+                    Lookup::Unknown
+                }
                 _ => continue,
             };
             return if earlier_batch { Lookup::Wait } else { change };
@@ -191,7 +212,7 @@ impl Pipeline {
         if earlier_batch {
             Lookup::Wait
         } else {
-            found(self.portals.get(name))
+            found(self.portals.get(name).map(|portal| &portal.operation))
         }
     }
 
@@ -200,20 +221,31 @@ impl Pipeline {
         !name.is_empty() && matches!(self.statement(name), Lookup::Wait)
     }
 
-    /// SQL text may have changed what names stand for (`DEALLOCATE`, `PREPARE`,
-    /// `DISCARD`, `DECLARE`, `CLOSE`): forget them; using one again is then refused.
-    pub(super) fn forget_statements(&mut self, name: Option<&[u8]>) {
-        match name {
-            Some(name) => {
-                self.statements.remove(name);
-            }
-            None => self.statements.clear(),
+    /// A run has ended: names that its text made stand for it, those it dropped for nothing.
+    /// After an error each name that it might have changed stands for nothing.
+    fn settle(&mut self, run: &Run) {
+        let Some(operation) = &run.names else {
+            return;
+        };
+        let names = &operation.names;
+        self.statements
+            .retain(|name, _| !names.statements.has(name));
+        self.portals.retain(|name, _| !names.cursors.has(name));
+        if run.sqlstate.is_some() {
+            return;
         }
-    }
-
-    /// As [`Self::forget_statements`], for portals.
-    pub(super) fn forget_portals(&mut self) {
-        self.portals.clear();
+        match &names.defines {
+            Some((NameKind::Statement, name)) => {
+                let name = name.as_bytes().into();
+                self.statements.insert(name, Arc::clone(operation));
+            }
+            Some((NameKind::Cursor { hold }, name)) => {
+                let (operation, hold) = (Arc::clone(operation), *hold);
+                let portal = Portal { operation, hold };
+                self.portals.insert(name.as_bytes().into(), portal);
+            }
+            None => {}
+        }
     }
 
     /// The operation that the server is answering.
@@ -232,8 +264,9 @@ impl Pipeline {
                 self.statements.insert(name, operation);
             }
             (b'2', Some(Expect::Bind { portal, operation })) => {
-                match operation {
-                    Some(operation) => self.portals.insert(portal, operation),
+                let hold = false;
+                match operation.map(|operation| Portal { operation, hold }) {
+                    Some(bound) => self.portals.insert(portal, bound),
                     None => self.portals.remove(&portal),
                 };
             }
@@ -267,7 +300,10 @@ impl Pipeline {
         match self.owed.front().map(|entry| &entry.expect) {
             Some(Expect::Query(_)) => Ok(None),
             Some(Expect::Execute(_)) => match self.pop() {
-                Some(Expect::Execute(run)) => Ok(Some(run.outcome(false))),
+                Some(Expect::Execute(run)) => {
+                    self.settle(&run);
+                    Ok(Some(run.outcome(false)))
+                }
                 _ => Err(OutOfOrder),
             },
             _ => Err(OutOfOrder),
@@ -329,7 +365,11 @@ impl Pipeline {
             }
             let sqlstate = first.then(|| sqlstate.into());
             match self.pop() {
-                Some(Expect::Query(run) | Expect::Execute(run)) => {
+                Some(Expect::Query(mut run) | Expect::Execute(mut run)) => {
+                    run.sqlstate.clone_from(&sqlstate);
+                    if first {
+                        self.settle(&run);
+                    }
                     ended.push(Outcome {
                         sqlstate,
                         ..run.outcome(!first)
@@ -348,13 +388,14 @@ impl Pipeline {
             Some(Expect::Sync) => None,
             Some(Expect::Query(run)) => {
                 self.statements.remove(&b""[..]);
+                self.settle(&run);
                 Some(run.outcome(false))
             }
             _ => return Err(OutOfOrder),
         };
         // Portals live in a transaction.
         if status == b'I' {
-            self.portals.clear();
+            self.portals.retain(|_, portal| portal.hold);
         }
         Ok(outcome)
     }

@@ -268,6 +268,88 @@ fn a_portal_of_an_unknown_statement_cannot_be_executed() {
     );
 }
 
+/// A simple query that the server answers with this tag.
+fn run(bench: &mut Bench, text: &str, tag: &str, status: u8) {
+    assert_eq!(bench.agent(&query(text)), query(text), "{text}");
+    let complete = frame(b'C', format!("{tag}\0").as_bytes());
+    bench.upstream(&[complete, ready(status)].concat());
+}
+
+#[test]
+fn execute_in_sql_is_judged_by_what_was_prepared_in_sql() {
+    let mut bench = Bench::new();
+    let refused = |bench: &mut Bench, text: &str| {
+        let up = bench.agent(&query(text));
+        assert!(contains(&up, "portcullis_denied_"), "{text}");
+        bench.upstream(&[decoy_error(), ready(b'I')].concat());
+    };
+    refused(&mut bench, "EXECUTE q");
+    run(
+        &mut bench,
+        "PREPARE q AS SELECT * FROM orders",
+        "PREPARE",
+        b'I',
+    );
+    run(&mut bench, "EXECUTE q", "SELECT 1", b'I');
+    let effects = &bench.asked.last().expect("asked").operation.effects;
+    assert!(
+        effects
+            .iter()
+            .any(|effect| effect.to_string() == "sql.select public.orders")
+    );
+    // What it stands for is judged, its own arguments too.
+    refused(&mut bench, "EXECUTE q((SELECT salary FROM hr.pay))");
+    run(&mut bench, "DEALLOCATE q", "DEALLOCATE", b'I');
+    refused(&mut bench, "EXECUTE q");
+}
+
+#[test]
+fn a_prepare_that_failed_defines_nothing() {
+    let mut bench = Bench::new();
+    let text = "PREPARE q AS SELECT nosuch FROM orders";
+    assert_eq!(bench.agent(&query(text)), query(text));
+    // Before the answer is there, nothing is known of the name.
+    assert_eq!(bench.agent(&query("EXECUTE q")), b"");
+    bench.upstream(&[server_error("42703", "no column"), ready(b'I')].concat());
+    assert!(contains(&bench.io.to_upstream, "portcullis_denied_"));
+}
+
+#[test]
+fn fetch_is_judged_by_its_cursor() {
+    let mut bench = Bench::new();
+    run(&mut bench, "BEGIN", "BEGIN", b'T');
+    run(
+        &mut bench,
+        "DECLARE c CURSOR FOR SELECT * FROM orders",
+        "DECLARE CURSOR",
+        b'T',
+    );
+    run(&mut bench, "FETCH 5 FROM c", "FETCH 5", b'T');
+    let effects = &bench.asked.last().expect("asked").operation.effects;
+    assert!(
+        effects
+            .iter()
+            .any(|effect| effect.to_string() == "sql.select public.orders")
+    );
+    run(&mut bench, "COMMIT", "COMMIT", b'I');
+    let up = bench.agent(&query("FETCH 5 FROM c"));
+    assert!(
+        contains(&up, "portcullis_denied_"),
+        "cursors end with their transaction"
+    );
+}
+
+#[test]
+fn a_held_cursor_outlives_its_transaction() {
+    let mut bench = Bench::new();
+    let declare = "DECLARE c CURSOR WITH HOLD FOR SELECT * FROM orders";
+    run(&mut bench, declare, "DECLARE CURSOR", b'I');
+    run(&mut bench, "FETCH 5 FROM c", "FETCH 5", b'I');
+    run(&mut bench, "CLOSE c", "CLOSE CURSOR", b'I');
+    let up = bench.agent(&query("FETCH 5 FROM c"));
+    assert!(contains(&up, "portcullis_denied_"));
+}
+
 #[test]
 fn an_earlier_error_makes_the_server_skip_a_decoy_too() {
     let mut bench = Bench::new();

@@ -12,7 +12,9 @@ use crate::protocol::postgres::codec::message::ErrorMessage;
 use crate::protocol::postgres::codec::{Fields, Malformed, whole};
 use crate::protocol::postgres::enforce::{self, Denied};
 use crate::protocol::postgres::session::pipeline::{Expect, Lookup, Run};
-use crate::protocol::{Buffers, CloseReason, Operation, Question, Stage, Step, Verdict};
+use crate::protocol::{
+    Buffers, CloseReason, NameKind, Names, Operation, Question, Stage, Step, Verdict,
+};
 
 /// Unanswered messages and names that one connection may have; libpq's own tests stay
 /// far below.
@@ -23,7 +25,10 @@ pub(in super::super) struct Held {
     frame: BytesMut,
     number: u64,
     kind: Kind,
+    /// As its text says.
     operation: Arc<Operation>,
+    /// With what its name stands for put in.
+    judged: Arc<Operation>,
 }
 
 enum Kind {
@@ -116,7 +121,7 @@ impl Relay {
         let text = fields.bytes().map_err(malformed)?;
         fields.end().map_err(malformed)?;
         let operation = self.analyse(text);
-        Ok(self.held(Kind::Query, operation))
+        Ok(self.held(Kind::Query, &operation))
     }
 
     fn take_parse(&mut self, frame: &[u8]) -> Result<Taken, Fault> {
@@ -127,7 +132,7 @@ impl Relay {
             return Ok(Taken::Wait);
         }
         let operation = self.analyse(text);
-        Ok(self.held(Kind::Parse(name.into()), operation))
+        Ok(self.held(Kind::Parse(name.into()), &operation))
     }
 
     fn take_bind(&mut self, frame: &[u8], up: &mut BytesMut) -> Result<Taken, Fault> {
@@ -159,7 +164,7 @@ impl Relay {
             Lookup::Known(operation) => operation,
             Lookup::Unknown => unseen("Execute of a portal that the gate did not see bound"),
         };
-        Ok(self.held(Kind::Execute, operation))
+        Ok(self.held(Kind::Execute, &operation))
     }
 
     fn take_close(&mut self, frame: &[u8], up: &mut BytesMut) -> Result<Taken, Fault> {
@@ -185,18 +190,43 @@ impl Relay {
                 format!("pg_catalog.\"oid {oid}\""),
             )],
             problem: None,
+            names: Names::default(),
         });
-        self.held(Kind::Query, operation)
+        self.held(Kind::Query, &operation)
     }
 
-    fn held(&mut self, kind: Kind, operation: Arc<Operation>) -> Taken {
+    /// Holds the message; an operation that uses a name is judged by what it stands for.
+    fn held(&mut self, kind: Kind, operation: &Arc<Operation>) -> Taken {
+        let Some(judged) = self.resolve(operation) else {
+            return Taken::Wait;
+        };
         self.operations += 1;
         Taken::Held(Held {
             frame: BytesMut::new(),
             number: self.operations,
             kind,
-            operation,
+            operation: Arc::clone(operation),
+            judged,
         })
+    }
+
+    /// Puts in what the operation's name stands for; none if that is not settled yet.
+    fn resolve(&self, operation: &Arc<Operation>) -> Option<Arc<Operation>> {
+        let Some(usage) = &operation.names.uses else {
+            return Some(Arc::clone(operation));
+        };
+        let target = match usage.kind {
+            NameKind::Statement => self.pipeline.statement(usage.name.as_bytes()),
+            NameKind::Cursor { .. } => self.pipeline.portal(usage.name.as_bytes()),
+        };
+        match target {
+            Lookup::Wait => None,
+            // A name for a use of another name is not followed.
+            Lookup::Known(target) if target.names.uses.is_none() => {
+                Some(Arc::new(operation.resolved(usage, &target)))
+            }
+            Lookup::Known(_) | Lookup::Unknown => Some(Arc::clone(operation)),
+        }
     }
 
     fn analyse(&self, text: &[u8]) -> Arc<Operation> {
@@ -220,7 +250,7 @@ impl Relay {
                 Kind::Parse(_) => Stage::Prepare,
                 Kind::Execute => Stage::Execute,
             },
-            operation: Arc::clone(&held.operation),
+            operation: Arc::clone(&held.judged),
         }));
         self.held = Some(held);
     }
@@ -231,14 +261,14 @@ impl Relay {
             return;
         };
         let denial = enforce::denial(verdict, self.request(held.number)).map(|mut error| {
-            if let Some(problem) = &held.operation.problem {
+            if let Some(problem) = &held.judged.problem {
                 error.detail = format!("{} {problem}.", error.detail);
             }
             error
         });
         let expect = match &held.kind {
-            Kind::Query => Expect::Query(Run::new(held.number)),
-            Kind::Execute => Expect::Execute(Run::new(held.number)),
+            Kind::Query => Expect::Query(Run::new(held.number, &held.operation)),
+            Kind::Execute => Expect::Execute(Run::new(held.number, &held.operation)),
             Kind::Parse(name) => Expect::Parse {
                 name: name.clone(),
                 operation: Arc::clone(&held.operation),
@@ -269,5 +299,6 @@ fn unseen(problem: &str) -> Arc<Operation> {
         fingerprint: "unseen".into(),
         effects: vec![Effect::on_path(Verb::SqlUnknown, "statement")],
         problem: Some(problem.into()),
+        names: Names::default(),
     })
 }

@@ -6,19 +6,23 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-/// The complete lines of the record so far; none if there is no file yet. A last line
-/// without its newline is still being written and is left out.
+/// The complete lines of the record so far, parsed; none if there is no file yet.
 pub fn read(path: &Path) -> Result<Vec<Value>> {
+    let parse =
+        |line: String| serde_json::from_str(&line).with_context(|| format!("not JSON: {line}"));
+    lines(path)?.into_iter().map(parse).collect()
+}
+
+/// The same as they stand in the file. A last line without its newline is still being
+/// written and is left out.
+pub fn lines(path: &Path) -> Result<Vec<String>> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
     };
     let complete = text.rfind('\n').map_or("", |end| &text[..=end]);
-    complete
-        .lines()
-        .map(|line| serde_json::from_str(line).with_context(|| format!("not JSON: {line}")))
-        .collect()
+    Ok(complete.lines().map(str::to_owned).collect())
 }
 
 /// A field as text: a string as it is, anything else as JSON; empty if it is not there.

@@ -315,10 +315,11 @@ impl Drop for Daemon {
         let left = self.leftovers();
         let was_used =
             self.process.is_some() || left.cgroup.as_ref().is_some_and(|dir| dir.exists());
-        if was_used && !self.released {
-            if let Err(error) = self.release() {
-                eprintln!("{error:#}");
-            }
+        if was_used
+            && !self.released
+            && let Err(error) = self.release()
+        {
+            eprintln!("{error:#}");
         }
         self.process = None;
         left.sweep();

@@ -60,10 +60,10 @@ impl Leftovers {
     /// Removes what is there, without asking the daemon. Unmounting the guard's own bpffs
     /// drops its pins, and with them the last reference to the programs.
     pub fn sweep(&self) {
-        if is_mount_point(&self.bpffs) {
-            if let Err(error) = umount2(&self.bpffs, MntFlags::MNT_DETACH) {
-                eprintln!("umount {}: {error}", self.bpffs.display());
-            }
+        if is_mount_point(&self.bpffs)
+            && let Err(error) = umount2(&self.bpffs, MntFlags::MNT_DETACH)
+        {
+            eprintln!("umount {}: {error}", self.bpffs.display());
         }
         let Some(dir) = self.cgroup.as_ref().filter(|dir| dir.exists()) else {
             return;

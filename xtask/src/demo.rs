@@ -6,7 +6,7 @@
 //! fails the demo.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -120,7 +120,7 @@ fn finish(mut daemon: Daemon, server: PostgresServer) -> Result<()> {
     Ok(())
 }
 
-fn still_there(left: &Leftovers, dir: &PathBuf) -> Vec<String> {
+fn still_there(left: &Leftovers, dir: &Path) -> Vec<String> {
     let mut found = left.find();
     if leftovers::is_mount_point(&left.bpffs) {
         found.push(format!("mount {}", left.bpffs.display()));

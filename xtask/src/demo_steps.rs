@@ -66,11 +66,10 @@ impl Step {
         };
         let limit = Duration::from_secs(10);
         let line = portcullis_tests::wait::until("the record", limit, || {
-            Ok(daemon
-                .audit()?
-                .into_iter()
-                .skip(before)
-                .find(|line| fits(line)))
+            let new = audit::lines(&daemon.audit_path())?.into_iter().skip(before);
+            let is_ours =
+                |line: &String| serde_json::from_str(line).is_ok_and(|line: Value| fits(&line));
+            Ok(new.into_iter().find(is_ours))
         })?;
         println!("    record: {line}");
         Ok(())

@@ -29,7 +29,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         "proxy",
         &[
             "protocol", "policy", "masking", "approval", "audit", "vault", "identity", "capture",
-            "types",
+            // Whether an agent that says nothing is still there.
+            "sys", "types",
         ],
     ),
     ("protocol", &["policy", "masking", "types"]),

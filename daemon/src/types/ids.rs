@@ -45,14 +45,14 @@ impl fmt::Display for SessionId {
 pub struct ConnectionId(u64);
 
 impl ConnectionId {
-    /// The next id: the second of the first call in the upper bits, a counter in the lower 28.
+    /// The next id: the millisecond of the first call in the upper bits, a counter from there.
     pub fn next() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         if NEXT.load(Ordering::Relaxed) == 0 {
-            let seconds = SystemTime::now()
+            let millis = SystemTime::now()
                 .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.as_secs());
-            let first = (seconds << 28) | 1;
+                .map_or(0, |since| since.as_millis());
+            let first = (u64::try_from(millis).unwrap_or(0) << 22) | 1;
             // Whoever comes second finds a number there and counts on from it.
             let _ = NEXT.compare_exchange(0, first, Ordering::Relaxed, Ordering::Relaxed);
         }
@@ -88,6 +88,6 @@ mod tests {
     #[test]
     fn connection_ids_differ_and_rise() {
         let (a, b) = (ConnectionId::next(), ConnectionId::next());
-        assert!(b.0 > a.0 && a.0 > 1 << 28);
+        assert!(b.0 > a.0 && a.0 > 1 << 22);
     }
 }

@@ -112,7 +112,9 @@ impl Drive {
                 }) => self.moved(moved),
                 _ = draining.changed() => {}
                 () = sleep_until(deadline), if !established => {
-                    self.expel(Expulsion::TooSlow, "the start-up took too long", Some("agent"));
+                    // Until it has said what it wants, it is the agent that we wait for.
+                    let blame = if self.opened { "upstream" } else { "agent" };
+                    self.expel(Expulsion::TooSlow, "the start-up took too long", Some(blame));
                 }
             }
         }

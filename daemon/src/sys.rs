@@ -13,6 +13,7 @@ use tokio::io::unix::AsyncFd;
 const BPF_OBJ_GET: c_int = 7;
 const BPF_PROG_QUERY: c_int = 16;
 const BPF_LINK_UPDATE: c_int = 29;
+const BPF_LINK_DETACH: c_int = 34;
 
 /// `struct { ... }` of `union bpf_attr` for `BPF_OBJ_GET`.
 #[repr(C)]
@@ -89,6 +90,14 @@ pub fn bpf_link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Res
     };
     // SAFETY: the layout is the kernel's; it holds numbers only.
     unsafe { bpf(BPF_LINK_UPDATE, &mut attr) }.map(drop)
+}
+
+/// Takes a link off its cgroup before the call returns: `bpf(BPF_LINK_DETACH)`. Removing
+/// its last pin would do so too, but some time later.
+pub fn bpf_link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = raw(link);
+    // SAFETY: the kernel's layout is this one number.
+    unsafe { bpf(BPF_LINK_DETACH, &mut attr) }.map(drop)
 }
 
 /// Ids of the programs attached to a cgroup itself: `bpf(BPF_PROG_QUERY)`.

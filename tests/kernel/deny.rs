@@ -1,7 +1,8 @@
 //! What is refused, with which errno and which event.
 //!
-//! Seen to fail: each with the link of its hook unpinned (sendmsg4 for the datagrams,
-//! sock_create for the kinds of socket, connect4 for the rest).
+//! Seen to fail: with sendmsg4 letting go, the datagrams; with sock_create letting go, the
+//! kinds of socket; with DESTINATIONS not asked, the destination; with the session not
+//! asked, both sessions; with the insertion's error ignored, the full map.
 
 use portcullis::capture::{Reason, cgroupfs};
 

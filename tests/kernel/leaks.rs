@@ -1,7 +1,7 @@
 //! No entry outlives its connection, however it ends, or full maps would shut the gate.
 //!
-//! Seen to fail: with sock_release's link unpinned the refused source stays; with the
-//! state callback in sock_ops taken out the others do.
+//! Seen to fail: with sock_release doing nothing, the connect that fails before its SYN;
+//! with the state callback in sock_ops doing nothing, the others.
 
 use crate::bench::Bench;
 

@@ -1,7 +1,7 @@
 //! The gate outlives its daemon, is adopted by the next, and goes when it is released.
 //!
-//! Seen to fail: with the links not pinned, the connect after the daemon's death reaches
-//! the sink; with maps not pinned, the adopted gate knows no session.
+//! Seen to fail: with the links not pinned the start itself fails its check; with SESSIONS
+//! not pinned the adopted gate knows no session; with a shared lock, the second daemon.
 
 use std::net::TcpListener;
 use std::sync::mpsc;

@@ -1,8 +1,10 @@
 //! connect() goes to the gate, and the gate learns who asked for what.
 //!
-//! Seen to fail: with the rewriting in connect4/connect6 taken out the connect itself
-//! fails (nothing is at these addresses); with the tie in sock_ops taken out the origin
-//! is missing.
+//! Seen to fail: with the rewriting in connect4 or connect6 taken out nothing arrives
+//! (nobody is at these addresses); with the tie in sock_ops taken out the origin is
+//! missing; with sock_release removing tied entries the early close loses it; with the
+//! namespace not asked, the other namespace; with only the pins removed on release, the
+//! connect after it.
 
 use std::net::TcpListener;
 
@@ -154,6 +156,7 @@ fn without_an_ipv6_listener_ipv6_is_refused() {
 fn after_release_the_same_connect_goes_where_it_says() {
     let mut bench = Bench::new();
     let sink = TcpListener::bind("127.0.0.1:0").expect("listen");
+    sink.set_nonblocking(true).expect("non-blocking");
     let to = sink.local_addr().expect("address");
     bench
         .gate()

@@ -7,7 +7,7 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -113,9 +113,7 @@ fn update(
     if !path.exists() {
         return Ok(false);
     }
-    let text = CString::new(path.as_os_str().as_bytes())
-        .map_err(|error| CaptureError::io("open", path)(error.into()))?;
-    let link = sys::bpf_object(&text).map_err(CaptureError::io("BPF_OBJ_GET", path))?;
+    let link = open_link(path)?;
     let fd = program.fd().map_err(CaptureError::program(hook.name))?;
     match sys::bpf_link_update(link.as_fd(), fd.as_fd()) {
         Err(error) if error.raw_os_error() == Some(nix::libc::ENOLINK) => {
@@ -126,6 +124,18 @@ fn update(
         Ok(()) if is_listed(hook, program_id(hook, program)?, cgroup)? => Ok(true),
         Ok(()) => Err(CaptureError::OtherCgroup(path.to_owned())),
     }
+}
+
+fn open_link(path: &Path) -> Result<OwnedFd, CaptureError> {
+    let text = CString::new(path.as_os_str().as_bytes())
+        .map_err(|error| CaptureError::io("open", path)(error.into()))?;
+    sys::bpf_object(&text).map_err(CaptureError::io("BPF_OBJ_GET", path))
+}
+
+/// Detaches a pinned link at once; the pin stays.
+pub(super) fn detach(path: &Path) -> Result<(), CaptureError> {
+    let link = open_link(path)?;
+    sys::bpf_link_detach(link.as_fd()).map_err(CaptureError::io("BPF_LINK_DETACH", path))
 }
 
 fn attach_new(program: &mut Program, cgroup: &File) -> Result<FdLink, ProgramError> {

@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::loader::Pins;
-use super::{CaptureError, GateConfig, cgroupfs, host};
+use super::{CaptureError, GateConfig, attach, cgroupfs, host};
 
 /// Detaches every program and unpins everything; then removes the enforced cgroup if
 /// nothing lives in it. From here on its processes connect as if there were no gate.
@@ -17,7 +17,9 @@ pub fn release(config: &GateConfig) -> Result<(), CaptureError> {
     let pins = Pins::new(&config.bpffs, &config.pins);
     if host::is_bpffs(&config.bpffs)? && pins.root().exists() {
         let _lock = host::lock(pins.root())?;
-        // Links first: while one of them is there, so are its maps.
+        for link in entries(&pins.links())? {
+            attach::detach(&link)?;
+        }
         for directory in [pins.links(), pins.programs(), pins.maps()] {
             remove_pins(&directory)?;
         }
@@ -43,12 +45,20 @@ fn remove_pins(directory: &Path) -> Result<(), CaptureError> {
     if !directory.exists() {
         return Ok(());
     }
-    let entries = fs::read_dir(directory).map_err(CaptureError::io("readdir", directory))?;
-    for entry in entries {
-        let path = entry
-            .map_err(CaptureError::io("readdir", directory))?
-            .path();
+    for path in entries(directory)? {
         fs::remove_file(&path).map_err(CaptureError::io("unlink", &path))?;
     }
     fs::remove_dir(directory).map_err(CaptureError::io("rmdir", directory))
+}
+
+/// What is in a directory; nothing if it is not there.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, CaptureError> {
+    let failed = CaptureError::io("readdir", directory);
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    paths.collect::<Result<_, _>>().map_err(failed)
 }

@@ -24,6 +24,7 @@ use crate::capture::{self, Gate, GateConfig, GateOrigins, ListenerConfig, NetnsC
 use crate::config::{Config, Journald};
 use crate::control::server;
 use crate::identity::Registry;
+use crate::protocol::postgres::analyse;
 use crate::proxy::{self, Destinations, Limits, Listeners, Parts, Proxy};
 use policies::Policies;
 use sessions::Sessions;
@@ -58,7 +59,11 @@ pub fn release(config: &Config) -> anyhow::Result<()> {
         v6: None,
         netns: NetnsCookie::current().context("cannot name the network namespace")?,
     };
-    capture::release(&gate_config(config, listener))?;
+    let gate = gate_config(config, listener);
+    if capture::is_inhabited(&gate)? {
+        bail!("agents are still alive, and would run without a gate: end them first");
+    }
+    capture::release(&gate)?;
     if let Ok(audit) = AuditLog::open(&config.audit.file, config.audit.journald == Journald::Auto) {
         let record = audit::Context::default();
         // The gate is open by now whether or not the log can be written.
@@ -80,8 +85,18 @@ struct StartBody<'a> {
 ///
 /// # Errors
 /// Whatever keeps the gate from being in force, in one line.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(config: Config) -> anyhow::Result<()> {
     capture::preflight()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(analyse::STACK)
+        .on_thread_start(analyse::this_thread_is_roomy)
+        .build()
+        .context("cannot start the worker threads")?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
     let lock = lock::take(&config.run_dir)?;
     let journald = config.audit.journald == Journald::Auto;
     let audit = Arc::new(AuditLog::open(&config.audit.file, journald)?);

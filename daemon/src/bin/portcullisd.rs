@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use clap::Parser;
 use portcullis::app;
 use portcullis::config::Config;
-use portcullis::protocol::postgres::analyse;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -53,12 +52,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     if cli.release {
         return app::release(&config);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_stack_size(analyse::STACK)
-        .on_thread_start(analyse::this_thread_is_roomy)
-        .build()?;
-    runtime.block_on(app::run(config))
+    app::run(config)
 }
 
 /// To the journal when started by systemd, else to stderr. `PORTCULLIS_LOG` sets the level.

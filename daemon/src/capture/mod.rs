@@ -32,7 +32,7 @@ pub use error::CaptureError;
 pub use events::{Events, GateRefused, Reason};
 pub use netns::NetnsCookie;
 pub use orig_dst::Origin;
-pub use release::release;
+pub use release::{is_inhabited, release};
 
 use crate::types::{CgroupId, PeerAddr, SessionId};
 use attach::Enforced;

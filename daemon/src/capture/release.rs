@@ -33,6 +33,18 @@ pub fn release(config: &GateConfig) -> Result<(), CaptureError> {
     }
 }
 
+/// Whether processes live in the enforced cgroup: after a release nothing would hold them.
+///
+/// # Errors
+/// The cgroup can't be looked at. One that is not there has no processes.
+pub fn is_inhabited(config: &GateConfig) -> Result<bool, CaptureError> {
+    let enforced = host::preflight()?.join(&config.cgroup);
+    match cgroupfs::is_populated(&enforced) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        result => result.map_err(CaptureError::io("read cgroup.events of", enforced)),
+    }
+}
+
 /// Errors of a cgroup that is not there, or has processes and so must stay.
 fn is_left(error: &io::Error) -> bool {
     matches!(

@@ -73,7 +73,6 @@ const SANS_IO: &[&str] = &[
     "std::time::SystemTime",
     "std::fs",
     "std::process",
-    "std::thread",
 ];
 const PURE: &[&str] = &[
     "tokio",

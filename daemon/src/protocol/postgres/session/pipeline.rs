@@ -364,18 +364,15 @@ impl Pipeline {
                 Some(_) => {}
             }
             let sqlstate = first.then(|| sqlstate.into());
-            match self.pop() {
-                Some(Expect::Query(mut run) | Expect::Execute(mut run)) => {
-                    run.sqlstate.clone_from(&sqlstate);
-                    if first {
-                        self.settle(&run);
-                    }
-                    ended.push(Outcome {
-                        sqlstate,
-                        ..run.outcome(!first)
-                    });
+            if let Some(Expect::Query(mut run) | Expect::Execute(mut run)) = self.pop() {
+                run.sqlstate.clone_from(&sqlstate);
+                if first {
+                    self.settle(&run);
                 }
-                _ => {}
+                ended.push(Outcome {
+                    sqlstate,
+                    ..run.outcome(!first)
+                });
             }
             first = false;
         }

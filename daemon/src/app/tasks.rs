@@ -69,7 +69,9 @@ pub(super) fn spawn(parts: Parts) {
         Arc::clone(&audit),
     ));
     tokio::spawn(every(REAP, move || sessions.reap()));
+    let gate = Arc::clone(&reach.gate);
     tokio::spawn(every(FLUSH, move || {
+        gate.flush_debug();
         if let Err(error) = audit.flush() {
             proxy.report(&error.to_string());
         }

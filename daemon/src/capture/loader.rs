@@ -11,7 +11,7 @@ use aya::{Ebpf, EbpfLoader};
 use portcullis_ebpf_common::{ABI, DestKey, GateEvent, Listener, Meta, Origin, Session, TupleKey};
 
 use super::attach::HOOKS;
-use super::{Adopted, CaptureError};
+use super::{Adopted, CaptureError, debug};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portcullis-ebpf.o"));
 
@@ -67,6 +67,8 @@ impl Pins {
 pub(super) fn load(pins: &Pins, connections: u32) -> Result<Ebpf, CaptureError> {
     check_layouts(&pins.maps())?;
     let mut loader = EbpfLoader::new();
+    let level = debug::level();
+    loader.override_global(aya_log::LEVEL, &level, true);
     loader
         .map_max_entries("ORIGINS", connections)
         .map_max_entries("TUPLES", connections);

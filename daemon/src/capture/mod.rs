@@ -8,6 +8,7 @@
 
 mod attach;
 pub mod cgroupfs;
+mod debug;
 mod error;
 mod events;
 mod host;
@@ -36,6 +37,7 @@ pub use release::{is_inhabited, release};
 
 use crate::types::{CgroupId, PeerAddr, SessionId};
 use attach::Enforced;
+use debug::DebugLog;
 use loader::Pins;
 use maps::Maps;
 
@@ -129,6 +131,7 @@ pub struct Gate {
     pins: Pins,
     maps: Maps,
     adopted: Adopted,
+    debug: DebugLog,
     _lock: Flock<File>,
 }
 
@@ -165,16 +168,23 @@ impl Gate {
         attach::verify_loaded(&object, &layers, &enforced)?;
         let adopted = loader::sign(&mut object, before)?;
         let events = Events::take(&mut object)?;
+        let debug = DebugLog::take(&mut object);
         Ok((
             Self {
                 enforced,
                 pins,
                 maps,
                 adopted,
+                debug,
                 _lock: lock,
             },
             events,
         ))
+    }
+
+    /// Passes the programs' own debug log on to ours, if `PORTCULLIS_LOG` asks for it.
+    pub fn flush_debug(&self) {
+        self.debug.flush();
     }
 
     /// How the pins were found at the start.

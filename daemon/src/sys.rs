@@ -10,6 +10,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+pub mod netns;
+
 const BPF_OBJ_GET: c_int = 7;
 const BPF_PROG_QUERY: c_int = 16;
 const BPF_LINK_UPDATE: c_int = 29;

@@ -136,7 +136,7 @@ impl Listeners {
     /// # Errors
     /// The kernel does not tell the namespace of a socket: Linux before 5.14.
     pub fn config(&self) -> io::Result<ListenerConfig> {
-        let v6 = self.v6.as_ref().map(|listener| address6(listener));
+        let v6 = self.v6.as_ref().map(address6);
         Ok(ListenerConfig {
             v4: address4(&self.v4)?,
             v6: v6.transpose()?,

@@ -5,11 +5,12 @@
 //! Stop is the reverse, with running operations given time to end. The gate stays shut.
 
 mod lock;
+mod namespaces;
 mod policies;
 mod sessions;
 mod tasks;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +21,13 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::audit::{self, AuditLog, Event, Record};
-use crate::capture::{self, Gate, GateConfig, GateOrigins, ListenerConfig, NetnsCookie};
+use crate::capture::{self, Gate, GateConfig, ListenerConfig, NetnsCookie};
 use crate::config::{Config, Journald};
 use crate::control::server;
 use crate::identity::Registry;
 use crate::protocol::postgres::analyse;
-use crate::proxy::{self, Destinations, Limits, Listeners, Parts, Proxy};
+use crate::proxy::{self, Destinations, Limits, Parts, Proxy};
+use namespaces::Namespaces;
 use policies::Policies;
 use sessions::Sessions;
 
@@ -53,9 +55,8 @@ pub fn check_policy(path: &Path) -> anyhow::Result<String> {
 pub fn release(config: &Config) -> anyhow::Result<()> {
     capture::preflight()?;
     let _lock = lock::take(&config.run_dir)?;
-    let nowhere = SocketAddr::from(([127, 0, 0, 1], config.gate.port));
     let listener = ListenerConfig {
-        v4: v4(nowhere)?,
+        v4: SocketAddrV4::new(Ipv4Addr::LOCALHOST, config.gate.port),
         v6: None,
         netns: NetnsCookie::current().context("cannot name the network namespace")?,
     };
@@ -102,7 +103,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let audit = Arc::new(AuditLog::open(&config.audit.file, journald)?);
     let policies = Arc::new(Policies::start(&config.policies, Arc::clone(&audit))?);
     let listeners = proxy::bind(config.gate.port)?;
-    let listener = listener_config(&listeners)?;
+    let listener = listeners.config();
+    let listener =
+        listener.context("getsockopt(SO_NETNS_COOKIE): Linux 5.14 or newer is needed")?;
     let (gate, events) = Gate::start(&gate_config(&config, listener))?;
     let gate = Arc::new(gate);
     let registry = Arc::new(Registry::default());
@@ -113,7 +116,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         destinations: Arc::clone(&destinations),
         sessions: Arc::clone(&registry),
         audit: Arc::clone(&audit),
-        origins: Arc::new(GateOrigins::new(Arc::clone(&gate), listener.netns)),
+        origins: Arc::clone(&gate) as _,
         limits: limits(&config),
     }));
     let reach = tasks::Reach {
@@ -122,10 +125,18 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         policies: Arc::clone(&policies),
     };
     reach.refresh().await?;
+    let namespaces = Arc::new(Namespaces::new(namespaces::Parts {
+        gate: Arc::clone(&gate),
+        registry: Arc::clone(&registry),
+        proxy: Arc::clone(&proxy),
+        port: config.gate.port,
+    })?);
+    namespaces.scan();
     let sessions = Arc::new(Sessions::new(
         sessions::Parts {
             gate,
             registry,
+            namespaces: Arc::clone(&namespaces),
             proxy: Arc::clone(&proxy),
             policies: Arc::clone(&policies),
         },
@@ -146,6 +157,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     tasks::spawn(tasks::Parts {
         events,
         sessions,
+        namespaces,
         reach,
         audit: Arc::clone(&audit),
         proxy: Arc::clone(&proxy),
@@ -175,27 +187,6 @@ fn limits(config: &Config) -> Limits {
         connections: usize::try_from(config.limits.connections).unwrap_or(usize::MAX),
         startup: Duration::from_secs(config.limits.startup_seconds),
         message: config.limits.message_bytes,
-    }
-}
-
-fn listener_config(listeners: &Listeners) -> anyhow::Result<ListenerConfig> {
-    let v6 = match listeners.v6()? {
-        Some(SocketAddr::V6(address)) => Some(address),
-        _ => None,
-    };
-    let netns = NetnsCookie::of_socket(listeners.socket());
-    let netns = netns.context("getsockopt(SO_NETNS_COOKIE): Linux 5.14 or newer is needed")?;
-    Ok(ListenerConfig {
-        v4: v4(listeners.v4()?)?,
-        v6,
-        netns,
-    })
-}
-
-fn v4(address: SocketAddr) -> anyhow::Result<std::net::SocketAddrV4> {
-    match address {
-        SocketAddr::V4(address) => Ok(address),
-        SocketAddr::V6(_) => bail!("the IPv4 listener has the IPv6 address {address}"),
     }
 }
 

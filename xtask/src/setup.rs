@@ -25,12 +25,18 @@ const PACKAGES: &[(&str, &str)] = &[
     ("postgresql-client-15", "psql"),
     ("postgresql-contrib", "pgbench"),
     ("pgbouncer", "the benchmark's comparison"),
+    ("busybox", "a small client for agents of the tests"),
+    ("iproute2", "makes the tests' network namespaces"),
+    ("runc", "runs the tests' containers"),
     ("python3", "runs agents of the tests"),
     ("python3-venv", "psycopg 3 has its own environment"),
 ];
 
 /// Packages that another package provides or contains, by a file that shows it.
-const SHOWN_BY: &[(&str, &str)] = &[("postgresql-contrib", "/usr/lib/postgresql/15/bin/pgbench")];
+const SHOWN_BY: &[(&str, &str)] = &[
+    ("postgresql-contrib", "/usr/lib/postgresql/15/bin/pgbench"),
+    ("busybox", "/usr/bin/busybox"),
+];
 
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use serde::Serialize;
 
+use super::namespaces::Namespaces;
 use super::policies::Policies;
 use crate::audit::{Context, Event, Record, SessionContext};
 use crate::capture::{Adopted, Gate, cgroupfs};
@@ -22,6 +23,7 @@ use crate::types::{CgroupId, Principal, SessionId};
 pub(super) struct Parts {
     pub(super) gate: Arc<Gate>,
     pub(super) registry: Arc<Registry>,
+    pub(super) namespaces: Arc<Namespaces>,
     pub(super) proxy: Arc<Proxy>,
     pub(super) policies: Arc<Policies>,
 }
@@ -152,6 +154,10 @@ impl Sessions {
             .with_context(|| format!("cannot move process {} into its cgroup", peer.pid))?;
         self.parts.gate.open_session(session.cgroup)?;
         self.parts.registry.insert(session.clone());
+        self.parts
+            .namespaces
+            .open_for(peer.pid, session)
+            .context("cannot open the gate in the network namespace of the process")?;
         Ok(())
     }
 }
@@ -247,6 +253,7 @@ impl SessionsHandle for Sessions {
             registry,
             proxy,
             policies,
+            namespaces: _,
         } = &self.parts;
         Status {
             version: env!("CARGO_PKG_VERSION").into(),

@@ -11,6 +11,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::namespaces::{self, Namespaces};
 use super::policies::Policies;
 use super::sessions::Sessions;
 use crate::audit::{AuditLog, Event, Record};
@@ -32,6 +33,7 @@ const REFUSALS: u64 = 100;
 pub(super) struct Parts {
     pub(super) events: Events,
     pub(super) sessions: Arc<Sessions>,
+    pub(super) namespaces: Arc<Namespaces>,
     pub(super) reach: Reach,
     pub(super) audit: Arc<AuditLog>,
     pub(super) proxy: Arc<Proxy>,
@@ -59,6 +61,7 @@ pub(super) fn spawn(parts: Parts) {
     let Parts {
         events,
         sessions,
+        namespaces,
         reach,
         audit,
         proxy,
@@ -66,8 +69,10 @@ pub(super) fn spawn(parts: Parts) {
     tokio::spawn(record_events(
         events,
         Arc::clone(&sessions),
+        Arc::clone(&namespaces),
         Arc::clone(&audit),
     ));
+    namespaces::watch(&namespaces);
     tokio::spawn(every(REAP, move || sessions.reap()));
     let gate = Arc::clone(&reach.gate);
     tokio::spawn(every(FLUSH, move || {
@@ -174,7 +179,12 @@ struct RefusedBody<'a> {
     dropped: u64,
 }
 
-async fn record_events(mut events: Events, sessions: Arc<Sessions>, audit: Arc<AuditLog>) {
+async fn record_events(
+    mut events: Events,
+    sessions: Arc<Sessions>,
+    namespaces: Arc<Namespaces>,
+    audit: Arc<AuditLog>,
+) {
     let mut window = tokio::time::Instant::now();
     let (mut recorded, mut dropped) = (0, 0);
     loop {
@@ -185,6 +195,7 @@ async fn record_events(mut events: Events, sessions: Arc<Sessions>, audit: Arc<A
                 return;
             }
         };
+        namespaces.notice(&refused);
         if window.elapsed() >= Duration::from_secs(1) {
             window = tokio::time::Instant::now();
             recorded = 0;

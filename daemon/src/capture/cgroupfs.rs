@@ -87,6 +87,18 @@ pub fn is_populated(path: &Path) -> io::Result<bool> {
     Ok(events.lines().any(|line| line == "populated 1"))
 }
 
+/// The threads in the cgroup and below it, as far as they can be listed.
+pub fn threads(path: &Path) -> Vec<u32> {
+    let text = fs::read_to_string(path.join("cgroup.threads")).unwrap_or_default();
+    let mut found: Vec<u32> = text.lines().filter_map(|line| line.parse().ok()).collect();
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(threads(&entry.path()));
+        }
+    }
+    found
+}
+
 /// Kills every process in the cgroup and below it (Linux 5.14).
 pub fn kill(path: &Path) -> io::Result<()> {
     fs::write(path.join("cgroup.kill"), "1")

@@ -12,9 +12,8 @@ use aya::Ebpf;
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use portcullis_ebpf_common::{GateEvent, hook, reason};
 
-use super::CaptureError;
-use super::UnixAddress;
 use super::orig_dst::text;
+use super::{CaptureError, NetnsCookie, UnixAddress};
 use crate::sys;
 use crate::types::{CgroupId, OrigDst};
 
@@ -111,6 +110,8 @@ pub struct GateRefused {
     pub cgroup: CgroupId,
     /// Cgroup of its session.
     pub session: Option<CgroupId>,
+    /// Network namespace of the socket.
+    pub netns: NetnsCookie,
     /// Its process (thread group) id, in the first pid namespace; 0 where the packet alone
     /// is known.
     pub pid: u32,
@@ -135,7 +136,7 @@ impl GateRefused {
     fn parse(bytes: &[u8]) -> Option<Self> {
         let mut words = Words(bytes);
         let dst = words.array()?;
-        let (cgroup, session, _netns) = (words.u64()?, words.u64()?, words.u64()?);
+        let (cgroup, session, netns) = (words.u64()?, words.u64()?, words.u64()?);
         let (pid, uid) = (words.u32()?, words.u32()?);
         let (reason, hook) = (words.u32()?, words.u32()?);
         let (family, kind, protocol) = (words.u32()?, words.u32()?, words.u32()?);
@@ -153,6 +154,7 @@ impl GateRefused {
             dst: has_dst.then(|| OrigDst::new(dst)),
             cgroup: CgroupId(cgroup),
             session: (session != 0).then_some(CgroupId(session)),
+            netns: NetnsCookie(netns),
             pid,
             uid,
             comm: text(&comm),

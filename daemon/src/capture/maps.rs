@@ -90,7 +90,7 @@ fn is_absent(error: &MapError) -> bool {
 /// The maps that the daemon reads or writes, without the ring buffer.
 pub(super) struct Maps {
     pub(super) sessions: Table<u64, Session>,
-    listeners: Table<u64, Listener>,
+    pub(super) listeners: Table<u64, Listener>,
     destinations: Table<DestKey, u32>,
     pub(super) origins: Table<u64, Origin>,
     pub(super) tuples: Table<TupleKey, u64>,
@@ -123,6 +123,11 @@ impl Maps {
             }
         }
         self.listeners.insert(config.netns.0, wanted)
+    }
+
+    /// Adds the listener of another network namespace, or replaces it.
+    pub(super) fn add_listener(&self, config: &ListenerConfig) -> Result<(), CaptureError> {
+        self.listeners.insert(config.netns.0, listener(config))
     }
 
     /// Makes this the set of destinations: adds what is new, then removes what is not in

@@ -17,6 +17,7 @@ mod loader;
 mod maps;
 mod netns;
 mod orig_dst;
+mod processes;
 mod release;
 mod unix;
 
@@ -25,7 +26,6 @@ use std::fmt;
 use std::fs::File;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use nix::fcntl::Flock;
 use portcullis_ebpf_common::Session;
@@ -33,8 +33,9 @@ use portcullis_ebpf_common::Session;
 pub use attach::{Layer, Layers, MissingLayer};
 pub use error::CaptureError;
 pub use events::{Events, GateRefused, Reason};
-pub use netns::NetnsCookie;
+pub use netns::{Netns, NetnsCookie, NetnsId};
 pub use orig_dst::Origin;
+pub use processes::Execs;
 pub use release::{is_inhabited, release};
 pub use unix::{UnixAddress, UnixAddressError};
 
@@ -53,7 +54,7 @@ pub struct GateConfig {
     pub bpffs: PathBuf,
     /// Directory for the pins, relative to it: `portcullis`.
     pub pins: String,
-    /// Where redirected connections go.
+    /// Where redirected connections of its own network namespace go.
     pub listener: ListenerConfig,
     /// How many connections may wait for the gate's accept at once. Pins that are
     /// adopted keep the number that they were made with.
@@ -67,36 +68,31 @@ pub struct ListenerConfig {
     pub v4: SocketAddrV4,
     /// IPv6; without it IPv6 connects are refused.
     pub v6: Option<SocketAddrV6>,
-    /// The namespace; sockets of others are refused.
+    /// The namespace; sockets of others are not sent here.
     pub netns: NetnsCookie,
 }
 
 /// Where an accepted connection came from; the proxy knows the gate only as this.
 pub trait OriginSource: Send + Sync {
-    /// What the connection from `peer` asked for; each is given once. None: refuse it.
+    /// What the connection from `peer`, accepted in `netns`, asked for; each is given
+    /// once. None: refuse it.
     ///
     /// # Errors
     /// The maps can't be read.
-    fn take_origin(&self, peer: PeerAddr) -> Result<Option<Origin>, CaptureError>;
+    fn take_origin(
+        &self,
+        peer: PeerAddr,
+        netns: NetnsCookie,
+    ) -> Result<Option<Origin>, CaptureError>;
 }
 
-/// The gate's origins in one network namespace.
-#[derive(Debug)]
-pub struct GateOrigins {
-    gate: Arc<Gate>,
-    netns: NetnsCookie,
-}
-
-impl GateOrigins {
-    /// For connections that are accepted in `netns`.
-    pub fn new(gate: Arc<Gate>, netns: NetnsCookie) -> Self {
-        Self { gate, netns }
-    }
-}
-
-impl OriginSource for GateOrigins {
-    fn take_origin(&self, peer: PeerAddr) -> Result<Option<Origin>, CaptureError> {
-        self.gate.take_origin(peer, self.netns)
+impl OriginSource for Gate {
+    fn take_origin(
+        &self,
+        peer: PeerAddr,
+        netns: NetnsCookie,
+    ) -> Result<Option<Origin>, CaptureError> {
+        Self::take_origin(self, peer, netns)
     }
 }
 
@@ -244,6 +240,36 @@ impl Gate {
         wanted: &[UnixAddress],
     ) -> Result<(), CaptureError> {
         self.maps.unix.set(session, wanted)
+    }
+
+    /// From now on connects from the listener's network namespace go to it.
+    ///
+    /// # Errors
+    /// Too many namespaces.
+    pub fn open_listener(&self, config: &ListenerConfig) -> Result<(), CaptureError> {
+        self.maps.add_listener(config)
+    }
+
+    /// From now on connects from this network namespace are refused.
+    ///
+    /// # Errors
+    /// The map can't be written.
+    pub fn close_listener(&self, netns: NetnsCookie) -> Result<(), CaptureError> {
+        self.maps.listeners.remove(&netns.0)
+    }
+
+    /// The network namespaces that have a listener.
+    ///
+    /// # Errors
+    /// The map can't be read.
+    pub fn listeners(&self) -> Result<Vec<NetnsCookie>, CaptureError> {
+        Ok(self
+            .maps
+            .listeners
+            .keys()?
+            .into_iter()
+            .map(NetnsCookie)
+            .collect())
     }
 
     /// The sessions that are open in the kernel, adopted ones too.

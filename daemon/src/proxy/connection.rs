@@ -14,13 +14,14 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 
 use super::Proxy;
+use super::listener::Place;
 use crate::sys;
 use crate::types::PeerAddr;
 use drive::Drive;
 
 /// Serves a connection to its end.
-pub(super) async fn serve(proxy: &Arc<Proxy>, agent: TcpStream, peer: PeerAddr) {
-    let Some(admitted) = admission::admit(proxy, peer) else {
+pub(super) async fn serve(proxy: &Arc<Proxy>, agent: TcpStream, peer: PeerAddr, place: Place) {
+    let Some(admitted) = admission::admit(proxy, peer, place.netns) else {
         reset(&agent);
         return;
     };
@@ -29,7 +30,7 @@ pub(super) async fn serve(proxy: &Arc<Proxy>, agent: TcpStream, peer: PeerAddr) 
     if !matches!(sys::tcp_is_closed(agent.as_fd()), Ok(false)) || agent.set_nodelay(true).is_err() {
         return;
     }
-    Drive::new(proxy, admitted, agent).run().await;
+    Drive::new(proxy, admitted, agent).run(place.left).await;
 }
 
 /// Closes with RST, so that the agent fails at once and sees no orderly end.

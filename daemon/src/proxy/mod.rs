@@ -27,7 +27,7 @@ use crate::identity::Registry;
 use crate::policy::Policy;
 use crate::protocol::postgres::analyse::Cache;
 pub use destinations::{Destinations, Target, resolve};
-pub use listener::{Listeners, bind};
+pub use listener::{Listeners, bind, bind_abroad};
 use refusals::RefusalLog;
 use upstream::TlsClients;
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::super::{Proxy, Target};
 use crate::audit::{ConnectionContext, Event, Record, SessionContext};
-use crate::capture::Origin;
+use crate::capture::{NetnsCookie, Origin};
 use crate::identity::AgentSession;
 use crate::policy::Service;
 use crate::types::{ConnectionId, PeerAddr};
@@ -61,8 +61,8 @@ struct RefusedBody<'a> {
 }
 
 /// Finds origin, session and service; what has none is refused and recorded.
-pub(super) fn admit(proxy: &Proxy, peer: PeerAddr) -> Option<Admitted> {
-    let origin = match proxy.origins.take_origin(peer) {
+pub(super) fn admit(proxy: &Proxy, peer: PeerAddr, netns: NetnsCookie) -> Option<Admitted> {
+    let origin = match proxy.origins.take_origin(peer, netns) {
         Ok(Some(origin)) => origin,
         Ok(None) => return refuse(proxy, peer, None, "not sent here by the kernel programs"),
         Err(error) => {

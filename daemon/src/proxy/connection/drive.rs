@@ -12,6 +12,7 @@ use tokio::time::{sleep_until, timeout};
 
 use super::super::Proxy;
 use super::super::cancel::CancelGuard;
+use super::super::listener::Left;
 use super::super::pump::{Event as Moved, Pump};
 use super::super::stream::Stream;
 use super::admission::Admitted;
@@ -85,7 +86,7 @@ impl Drive {
     }
 
     /// Runs the connection to its end.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self, mut left: Left) {
         let deadline = tokio::time::Instant::now() + self.proxy.limits.startup;
         let mut draining = self.proxy.draining.subscribe();
         if self.proxy.open() > self.proxy.limits.connections {
@@ -111,6 +112,7 @@ impl Drive {
                     self.pump.poll(cx, &mut self.io, &mut self.agent, self.upstream.as_mut())
                 }) => self.moved(moved),
                 _ = draining.changed() => {}
+                () = left.wait() => self.end("no agent is left in its network namespace", None),
                 () = sleep_until(deadline), if !established => {
                     // Until it has said what it wants, it is the agent that we wait for.
                     let blame = if self.opened { "upstream" } else { "agent" };

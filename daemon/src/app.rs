@@ -4,6 +4,7 @@
 //! destinations, control socket; then ready. Whatever fails before that ends the process.
 //! Stop is the reverse, with running operations given time to end. The gate stays shut.
 
+mod hidden;
 mod lock;
 mod policies;
 mod sessions;
@@ -122,6 +123,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         policies: Arc::clone(&policies),
     };
     reach.refresh().await?;
+    let control = server::bind(&config.socket(), config.control.group.as_deref())?;
     let sessions = Arc::new(Sessions::new(
         sessions::Parts {
             gate,
@@ -131,7 +133,6 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         },
         &config,
     ));
-    let control = server::bind(&config.socket(), config.control.group.as_deref())?;
     let started = StartBody {
         version: env!("CARGO_PKG_VERSION"),
         generation: policies.generation(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use serde::Serialize;
 
+use super::hidden;
 use super::policies::Policies;
 use crate::audit::{Context, Event, Record, SessionContext};
 use crate::capture::{Adopted, Gate, cgroupfs};
@@ -31,6 +32,10 @@ pub(super) struct Sessions {
     parts: Parts,
     limit: usize,
     audit_file: PathBuf,
+    /// What agents of root do not see.
+    hide: Vec<PathBuf>,
+    /// Of the control socket.
+    control_group: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -76,6 +81,8 @@ impl Sessions {
             parts,
             limit: config.limits.sessions,
             audit_file,
+            hide: hidden::of_config(config),
+            control_group: control_group(config),
         }
     }
 
@@ -156,6 +163,13 @@ impl Sessions {
     }
 }
 
+fn control_group(config: &Config) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt;
+    config.control.group.as_ref()?;
+    let socket = std::fs::metadata(config.socket()).ok()?;
+    Some(socket.gid())
+}
+
 fn context(session: &AgentSession) -> Context {
     Context::session(&SessionContext {
         session: session.id.as_str(),
@@ -213,6 +227,9 @@ impl SessionsHandle for Sessions {
         Ok(Started {
             session: session.id.to_string(),
             roles,
+            hide: [self.hide.clone(), hidden::credentials(&policy)].concat(),
+            unix_sockets: Vec::new(),
+            control_group: self.control_group,
         })
     }
 

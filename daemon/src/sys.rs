@@ -10,12 +10,43 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+const BPF_PROG_LOAD: c_int = 5;
+const BPF_OBJ_PIN: c_int = 6;
 const BPF_OBJ_GET: c_int = 7;
 const BPF_PROG_QUERY: c_int = 16;
+const BPF_LINK_CREATE: c_int = 28;
 const BPF_LINK_UPDATE: c_int = 29;
 const BPF_LINK_DETACH: c_int = 34;
 
-/// `struct { ... }` of `union bpf_attr` for `BPF_OBJ_GET`.
+/// `struct { ... }` of `union bpf_attr` for `BPF_PROG_LOAD`, as far as it is used here.
+#[repr(C)]
+#[derive(Default)]
+struct ProgLoad {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+}
+
+/// The same for `BPF_LINK_CREATE`, as far as Linux 6.1 knows it for a cgroup.
+#[repr(C)]
+#[derive(Default)]
+struct LinkCreate {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+/// The same for `BPF_OBJ_PIN` and `BPF_OBJ_GET`.
 #[repr(C)]
 #[derive(Default)]
 struct ObjGet {
@@ -74,9 +105,78 @@ pub fn bpf_object(path: &CStr) -> io::Result<OwnedFd> {
     };
     // SAFETY: the layout is the kernel's and the path ends with a zero byte.
     let fd = unsafe { bpf(BPF_OBJ_GET, &mut attr) }?;
-    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the kernel has just made this descriptor for us.
+    unsafe { owned(fd) }
+}
+
+/// # Safety
+/// Nobody else may own the descriptor.
+unsafe fn owned(fd: c_long) -> io::Result<OwnedFd> {
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the caller's promise.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Pins an object: `bpf(BPF_OBJ_PIN)`.
+pub fn bpf_pin(object: BorrowedFd<'_>, path: &CStr) -> io::Result<()> {
+    let mut attr = ObjGet {
+        pathname: path.as_ptr() as u64,
+        bpf_fd: raw(object),
+        ..Default::default()
+    };
+    // SAFETY: the layout is the kernel's and the path ends with a zero byte.
+    unsafe { bpf(BPF_OBJ_PIN, &mut attr) }.map(drop)
+}
+
+/// Attaches a program to a cgroup: `bpf(BPF_LINK_CREATE)` (Linux 5.7). It stays for as long
+/// as the link has a descriptor or a pin.
+pub fn bpf_link_create(
+    program: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    attach_type: u32,
+) -> io::Result<OwnedFd> {
+    let mut attr = LinkCreate {
+        prog_fd: raw(program),
+        target_fd: raw(cgroup),
+        attach_type,
+        flags: 0,
+    };
+    // SAFETY: the layout is the kernel's; it holds numbers only.
+    let fd = unsafe { bpf(BPF_LINK_CREATE, &mut attr) }?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    unsafe { owned(fd) }
+}
+
+/// Loads a program: `bpf(BPF_PROG_LOAD)`. An instruction is eight bytes. `log` takes what
+/// the verifier has to say; what does not fit is lost and the call fails with `ENOSPC`.
+pub fn bpf_load<Instruction: Copy>(
+    program_type: u32,
+    attach_type: u32,
+    instructions: &[Instruction],
+    license: &CStr,
+    log: &mut [u8],
+) -> io::Result<OwnedFd> {
+    const { assert!(size_of::<Instruction>() == 8) };
+    let mut attr = ProgLoad {
+        prog_type: program_type,
+        insn_cnt: u32::try_from(instructions.len()).map_err(io::Error::other)?,
+        insns: instructions.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        log_level: u32::from(!log.is_empty()),
+        log_size: u32::try_from(log.len()).map_err(io::Error::other)?,
+        log_buf: if log.is_empty() {
+            0
+        } else {
+            log.as_mut_ptr() as u64
+        },
+        expected_attach_type: attach_type,
+        ..Default::default()
+    };
+    // SAFETY: the layout is the kernel's; each pointer is to as much memory as the count
+    // beside it says, or to a string that ends with a zero byte.
+    let fd = unsafe { bpf(BPF_PROG_LOAD, &mut attr) }?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    unsafe { owned(fd) }
 }
 
 /// Replaces the program of a link in one step: `bpf(BPF_LINK_UPDATE)`.

@@ -2,10 +2,10 @@
 
 use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
-use portcullis_ebpf_common::hook;
+use portcullis_ebpf_common::{hook, mapped, reason};
 
 use crate::event::{ECONNREFUSED, PASS, refuse};
-use crate::redirect::{admit, attempt4};
+use crate::redirect::{admit, attempt4, remember};
 use crate::{session, set_field};
 
 #[inline(always)]
@@ -14,6 +14,9 @@ pub fn run(ctx: &SockAddrContext) -> i32 {
     let place = session::current();
     match admit(ctx, &attempt, &place, 0) {
         Ok(listener) => {
+            if !remember(ctx, &attempt, mapped(listener.v4), listener.port4) {
+                return refuse(ctx, &attempt, &place, reason::MAP_FULL, ECONNREFUSED);
+            }
             set_field!(bpf_sock_addr, ctx.sock_addr, user_ip4 = listener.v4);
             set_field!(
                 bpf_sock_addr,

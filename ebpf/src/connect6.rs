@@ -4,10 +4,10 @@
 
 use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
-use portcullis_ebpf_common::{LISTENER_V6, Listener, hook, is_mapped, mapped};
+use portcullis_ebpf_common::{Addr, LISTENER_V6, Listener, hook, is_mapped, mapped, reason};
 
 use crate::event::{ECONNREFUSED, PASS, refuse};
-use crate::redirect::{admit, attempt6};
+use crate::redirect::{admit, attempt6, remember};
 use crate::{session, set_field};
 
 #[inline(always)]
@@ -18,7 +18,11 @@ pub fn run(ctx: &SockAddrContext) -> i32 {
     let needs_flags = if is_mapped { 0 } else { LISTENER_V6 };
     match admit(ctx, &attempt, &place, needs_flags) {
         Ok(listener) => {
-            turn(ctx, listener, is_mapped);
+            let (addr, port) = gate(listener, is_mapped);
+            if !remember(ctx, &attempt, addr, port) {
+                return refuse(ctx, &attempt, &place, reason::MAP_FULL, ECONNREFUSED);
+            }
+            turn(ctx, addr, port);
             PASS
         }
         Err(reason) => refuse(ctx, &attempt, &place, reason, ECONNREFUSED),
@@ -26,12 +30,16 @@ pub fn run(ctx: &SockAddrContext) -> i32 {
 }
 
 #[inline(always)]
-fn turn(ctx: &SockAddrContext, listener: &Listener, is_mapped: bool) {
-    let (addr, port) = if is_mapped {
+fn gate(listener: &Listener, is_mapped: bool) -> (Addr, u16) {
+    if is_mapped {
         (mapped(listener.v4), listener.port4)
     } else {
         (listener.v6, listener.port6)
-    };
+    }
+}
+
+#[inline(always)]
+fn turn(ctx: &SockAddrContext, addr: Addr, port: u16) {
     set_field!(bpf_sock_addr, ctx.sock_addr, user_ip6[0] = addr[0]);
     set_field!(bpf_sock_addr, ctx.sock_addr, user_ip6[1] = addr[1]);
     set_field!(bpf_sock_addr, ctx.sock_addr, user_ip6[2] = addr[2]);

@@ -3,7 +3,7 @@
 //!
 //! In assembly, because the optimizer folds the fields of two branches into one load at
 //! an offset that it computes, which the verifier refuses ("dereference of modified ctx
-//! ptr"), and volatile reads don't keep it from that. All fields used here are 32 bits.
+//! ptr"), and volatile reads don't keep it from that. Fields are 32 bits, pointers 64.
 
 /// Reads a field.
 #[macro_export]
@@ -22,6 +22,25 @@ macro_rules! field {
             )
         };
         value as u32
+    }};
+}
+
+/// Reads a field that holds a pointer of the kernel's, or a union with one.
+#[macro_export]
+macro_rules! field64 {
+    ($type:ident, $ptr:expr, $field:ident) => {{
+        let value: u64;
+        // SAFETY: a load of eight bytes, otherwise as in `field!`.
+        unsafe {
+            core::arch::asm!(
+                "{value} = *(u64 *)({ptr} + {offset})",
+                value = out(reg) value,
+                ptr = in(reg) $ptr,
+                offset = const core::mem::offset_of!($type, $field),
+                options(nostack, readonly),
+            )
+        };
+        value
     }};
 }
 

@@ -9,22 +9,41 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod bind;
 mod connect4;
 mod connect6;
 mod ctx;
+mod egress;
 mod event;
+mod getpeername4;
+mod getpeername6;
+mod ingress;
+mod packet;
+mod post_bind4;
+mod post_bind6;
 mod redirect;
 mod sendmsg4;
 mod sendmsg6;
 mod session;
+mod setsockopt;
 mod sock_create;
 mod sock_ops;
 mod sock_release;
+mod turned;
+mod unix;
+mod unix_connect;
+mod unix_sendmsg;
 
-use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, map, sock_ops};
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::btf_maps::SkStorage;
+use aya_ebpf::macros::{
+    btf_map, cgroup_skb, cgroup_sock, cgroup_sock_addr, cgroup_sockopt, map, sock_ops,
+};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
-use aya_ebpf::programs::{SockAddrContext, SockContext, SockOpsContext};
-use portcullis_ebpf_common::{DestKey, Listener, Meta, Origin, Session, TupleKey};
+use aya_ebpf::programs::{
+    SkBuffContext, SockAddrContext, SockContext, SockOpsContext, SockoptContext,
+};
+use portcullis_ebpf_common::{DestKey, Listener, Meta, Origin, Session, TupleKey, Turned, UnixKey};
 
 /// What made the pins. Written and read by the daemon only.
 #[map]
@@ -51,6 +70,14 @@ static ORIGINS: HashMap<u64, Origin> = HashMap::with_max_entries(16_384, 0);
 /// entry for each of these.
 #[map]
 static TUPLES: HashMap<TupleKey, u64> = HashMap::with_max_entries(16_384, 0);
+
+/// Socket -> where it was turned.
+#[btf_map]
+static TURNED: SkStorage<Turned> = SkStorage::new();
+
+/// Unix addresses that sessions may use; the value says nothing.
+#[map]
+static UNIX_ALLOWED: HashMap<UnixKey, u32> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 
 /// Refusals, as `GateEvent`.
 #[map]
@@ -93,6 +120,53 @@ fn sock_release(ctx: SockContext) -> i32 {
 #[sock_ops]
 fn sock_ops(ctx: SockOpsContext) -> u32 {
     sock_ops::run(&ctx)
+}
+
+#[cgroup_skb(egress)]
+fn egress(ctx: SkBuffContext) -> i32 {
+    egress::run(&ctx)
+}
+
+#[cgroup_skb(ingress)]
+fn ingress(ctx: SkBuffContext) -> i32 {
+    ingress::run(&ctx)
+}
+
+#[cgroup_sock(post_bind4)]
+fn post_bind4(ctx: SockContext) -> i32 {
+    post_bind4::run(&ctx)
+}
+
+#[cgroup_sock(post_bind6)]
+fn post_bind6(ctx: SockContext) -> i32 {
+    post_bind6::run(&ctx)
+}
+
+#[cgroup_sock_addr(getpeername4)]
+fn getpeername4(ctx: SockAddrContext) -> i32 {
+    getpeername4::run(&ctx)
+}
+
+#[cgroup_sock_addr(getpeername6)]
+fn getpeername6(ctx: SockAddrContext) -> i32 {
+    getpeername6::run(&ctx)
+}
+
+#[cgroup_sockopt(setsockopt)]
+fn setsockopt(ctx: SockoptContext) -> i32 {
+    setsockopt::run(&ctx)
+}
+
+// The two unix hooks have no section name that the loader knows: they are loaded by
+// number, and the section given here is not used.
+#[cgroup_sock_addr(connect4)]
+fn unix_connect(ctx: SockAddrContext) -> i32 {
+    unix_connect::run(&ctx)
+}
+
+#[cgroup_sock_addr(connect4)]
+fn unix_sendmsg(ctx: SockAddrContext) -> i32 {
+    unix_sendmsg::run(&ctx)
 }
 
 #[panic_handler]

@@ -4,17 +4,18 @@
 //! the connection is refused.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::{BPF_ANY, bpf_sock_addr};
+use aya_ebpf::bindings::{BPF_ANY, bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::bpf_get_current_comm;
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie};
 use aya_ebpf::programs::SockAddrContext;
+use portcullis_ebpf_common::packet::LOOPBACK;
 use portcullis_ebpf_common::{
-    Addr, DestKey, IPPROTO_TCP, Listener, Origin, SOCK_STREAM, mapped, reason,
+    Addr, DestKey, IPPROTO_TCP, Listener, Origin, SOCK_STREAM, Turned, mapped, reason,
 };
 
 use crate::event::Attempt;
 use crate::session::Place;
-use crate::{DESTINATIONS, LISTENERS, ORIGINS, field};
+use crate::{DESTINATIONS, LISTENERS, ORIGINS, field, turned};
 
 /// Reads what the process asked for with an IPv4 address.
 #[inline(always)]
@@ -64,6 +65,9 @@ pub fn admit(
     if attempt.kind != SOCK_STREAM || attempt.protocol != IPPROTO_TCP {
         return Err(reason::NOT_TCP);
     }
+    if field!(bpf_sock, turned::socket(ctx), bound_dev_if) > LOOPBACK {
+        return Err(reason::DEVICE);
+    }
     let key = DestKey {
         addr: attempt.dst,
         port: attempt.port,
@@ -96,4 +100,18 @@ pub fn admit(
         .insert(cookie, origin, u64::from(BPF_ANY))
         .map_err(|_| reason::MAP_FULL)?;
     Ok(listener)
+}
+
+/// Writes down with the socket that it was turned to this address of the gate. False if
+/// there is no memory for it: refuse.
+#[inline(always)]
+pub fn remember(ctx: &SockAddrContext, attempt: &Attempt, gate: Addr, port: u16) -> bool {
+    let mut turned = Turned {
+        asked: attempt.dst,
+        gate,
+        asked_port: attempt.port,
+        gate_port: port,
+        protocol: attempt.protocol,
+    };
+    turned::remember(turned::socket(ctx), &mut turned)
 }

@@ -10,3 +10,4 @@ mod deny;
 mod leaks;
 mod pins;
 mod redirect;
+mod unix;

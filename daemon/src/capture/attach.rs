@@ -6,14 +6,12 @@
 
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use aya::Ebpf;
+use aya::programs::ProgramInfo;
 use aya::programs::links::{FdLink, PinnedLink};
-use aya::programs::{CgroupAttachMode, Program, ProgramError};
 
 use super::CaptureError;
 use super::loader::Pins;
@@ -25,40 +23,68 @@ pub(super) struct Hook {
     /// Name of the program in the object, and of its pins.
     pub(super) name: &'static str,
     /// `enum bpf_attach_type`.
-    attach_type: u32,
+    pub(super) attach_type: u32,
 }
 
-/// All of them, in the order in which they are attached.
-pub(super) const HOOKS: [Hook; 7] = [
-    Hook {
-        name: "sock_create",
-        attach_type: 2,
-    },
-    Hook {
-        name: "sock_release",
-        attach_type: 34,
-    },
-    Hook {
-        name: "sock_ops",
-        attach_type: 3,
-    },
-    Hook {
-        name: "sendmsg4",
-        attach_type: 14,
-    },
-    Hook {
-        name: "sendmsg6",
-        attach_type: 15,
-    },
-    Hook {
-        name: "connect4",
-        attach_type: 10,
-    },
-    Hook {
-        name: "connect6",
-        attach_type: 11,
-    },
+const fn hook(name: &'static str, attach_type: u32) -> Hook {
+    Hook { name, attach_type }
+}
+
+/// Those without which there is no gate, in the order in which they are attached.
+pub(super) const HOOKS: &[Hook] = &[
+    hook("egress", 1),
+    hook("ingress", 0),
+    hook("sock_create", 2),
+    hook("sock_release", 34),
+    hook("sock_ops", 3),
+    hook("post_bind4", 12),
+    hook("post_bind6", 13),
+    hook("setsockopt", 22),
+    hook("sendmsg4", 14),
+    hook("sendmsg6", 15),
+    hook("getpeername4", 29),
+    hook("getpeername6", 30),
+    hook("connect4", 10),
+    hook("connect6", 11),
 ];
+
+/// Those that not every supported kernel has, and what is open without each.
+pub(super) const OPTIONAL: &[(Hook, &str)] = &[
+    (
+        hook("unix_connect", 49),
+        "unix sockets of helpers outside the session, by connect()",
+    ),
+    (
+        hook("unix_sendmsg", 50),
+        "unix sockets of helpers outside the session, by datagram",
+    ),
+];
+
+/// A program that the kernel has taken.
+pub(super) struct Loaded {
+    pub(super) hook: Hook,
+    pub(super) program: OwnedFd,
+}
+
+/// A hook that this kernel does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingLayer {
+    /// The hook.
+    pub name: &'static str,
+    /// What the kernel said.
+    pub why: String,
+    /// What it leaves open.
+    pub leaves_open: &'static str,
+}
+
+/// What holds the agents, and what this kernel has no hook for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layers {
+    /// Asked from the kernel at this moment.
+    pub in_force: Vec<Layer>,
+    /// Found at the start.
+    pub missing: Vec<MissingLayer>,
+}
 
 /// A program that is in force, for `portcullis status`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,24 +106,20 @@ pub(super) struct Enforced {
 
 /// Attaches every program or puts it into its pinned link, and pins it.
 pub(super) fn attach(
-    object: &mut Ebpf,
+    loaded: &[Loaded],
     pins: &Pins,
     cgroup: &Enforced,
 ) -> Result<(), CaptureError> {
-    for hook in HOOKS {
-        let program = object
-            .program_mut(hook.name)
-            .ok_or(CaptureError::Missing(hook.name))?;
-        let path = pins.links().join(hook.name);
-        if !update(hook, program, &path, cgroup)? {
-            let link =
-                attach_new(program, &cgroup.directory).map_err(CaptureError::program(hook.name))?;
-            link.pin(&path).map_err(|cause| CaptureError::Pin {
-                path: path.clone(),
-                cause,
-            })?;
+    for loaded in loaded {
+        pin_program(loaded, &pins.programs())?;
+        let path = pins.links().join(loaded.hook.name);
+        if !update(loaded, pins, &path, cgroup)? {
+            let (program, directory) = (loaded.program.as_fd(), cgroup.directory.as_fd());
+            let link = sys::bpf_link_create(program, directory, loaded.hook.attach_type)
+                .map_err(CaptureError::io("BPF_LINK_CREATE", &path))?;
+            sys::bpf_pin(link.as_fd(), &c_path(&path)?)
+                .map_err(CaptureError::io("BPF_OBJ_PIN", &path))?;
         }
-        pin_program(program, &pins.programs(), hook.name)?;
     }
     Ok(())
 }
@@ -105,8 +127,8 @@ pub(super) fn attach(
 /// Puts the program into the pinned link. False if there is none, or only one whose
 /// cgroup is gone: that pin is removed.
 fn update(
-    hook: Hook,
-    program: &Program,
+    loaded: &Loaded,
+    pins: &Pins,
     path: &Path,
     cgroup: &Enforced,
 ) -> Result<bool, CaptureError> {
@@ -114,22 +136,24 @@ fn update(
         return Ok(false);
     }
     let link = open_link(path)?;
-    let fd = program.fd().map_err(CaptureError::program(hook.name))?;
-    match sys::bpf_link_update(link.as_fd(), fd.as_fd()) {
+    match sys::bpf_link_update(link.as_fd(), loaded.program.as_fd()) {
         Err(error) if error.raw_os_error() == Some(nix::libc::ENOLINK) => {
             fs::remove_file(path).map_err(CaptureError::io("unlink", path))?;
             Ok(false)
         }
         Err(error) => Err(CaptureError::io("BPF_LINK_UPDATE", path)(error)),
-        Ok(()) if is_listed(hook, program_id(hook, program)?, cgroup)? => Ok(true),
+        Ok(()) if is_listed(loaded.hook, program_id(loaded.hook, pins)?, cgroup)? => Ok(true),
         Ok(()) => Err(CaptureError::OtherCgroup(path.to_owned())),
     }
 }
 
 fn open_link(path: &Path) -> Result<OwnedFd, CaptureError> {
-    let text = CString::new(path.as_os_str().as_bytes())
-        .map_err(|error| CaptureError::io("open", path)(error.into()))?;
-    sys::bpf_object(&text).map_err(CaptureError::io("BPF_OBJ_GET", path))
+    sys::bpf_object(&c_path(path)?).map_err(CaptureError::io("BPF_OBJ_GET", path))
+}
+
+fn c_path(path: &Path) -> Result<CString, CaptureError> {
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|error| CaptureError::io("open", path)(error.into()))
 }
 
 /// Detaches a pinned link at once; the pin stays.
@@ -138,48 +162,28 @@ pub(super) fn detach(path: &Path) -> Result<(), CaptureError> {
     sys::bpf_link_detach(link.as_fd()).map_err(CaptureError::io("BPF_LINK_DETACH", path))
 }
 
-fn attach_new(program: &mut Program, cgroup: &File) -> Result<FdLink, ProgramError> {
-    // Links are always of the "multi" kind; the kernel takes no mode for them.
-    let mode = CgroupAttachMode::Single;
-    let link = match program {
-        Program::CgroupSockAddr(program) => {
-            let id = program.attach(cgroup, mode)?;
-            program.take_link(id)?.try_into()
-        }
-        Program::CgroupSock(program) => {
-            let id = program.attach(cgroup, mode)?;
-            program.take_link(id)?.try_into()
-        }
-        Program::SockOps(program) => {
-            let id = program.attach(cgroup, mode)?;
-            program.take_link(id)?.try_into()
-        }
-        _ => return Err(ProgramError::UnexpectedProgramType),
-    };
-    // An attachment that is no link can't be pinned: Linux before 5.7.
-    link.map_err(|_| ProgramError::IOError(io::ErrorKind::Unsupported.into()))
-}
-
 /// Pins the program under its name; an older one of that name is replaced in one step.
-fn pin_program(
-    program: &mut Program,
-    directory: &Path,
-    name: &'static str,
-) -> Result<(), CaptureError> {
+fn pin_program(loaded: &Loaded, directory: &Path) -> Result<(), CaptureError> {
+    let name = loaded.hook.name;
     let (path, fresh) = (directory.join(name), directory.join(format!("{name}-new")));
     // Left behind by a start that was interrupted here.
     let _ = fs::remove_file(&fresh);
-    program.pin(&fresh).map_err(|cause| CaptureError::Pin {
-        path: fresh.clone(),
-        cause,
-    })?;
+    sys::bpf_pin(loaded.program.as_fd(), &c_path(&fresh)?)
+        .map_err(CaptureError::io("BPF_OBJ_PIN", &fresh))?;
     fs::rename(&fresh, &path).map_err(CaptureError::io("rename", path))
 }
 
 /// Asks the kernel: is each pinned link there, with a program that the cgroup lists?
-pub(super) fn verify(pins: &Pins, cgroup: &Enforced) -> Result<Vec<Layer>, CaptureError> {
-    HOOKS
-        .into_iter()
+/// Hooks that the kernel does not have are left out.
+pub(super) fn verify(
+    pins: &Pins,
+    cgroup: &Enforced,
+    missing: &[MissingLayer],
+) -> Result<Vec<Layer>, CaptureError> {
+    let is_there = |hook: &Hook| missing.iter().all(|layer| layer.name != hook.name);
+    let optional = OPTIONAL.iter().map(|(hook, _)| *hook).filter(is_there);
+    let hooks = HOOKS.iter().copied().chain(optional);
+    hooks
         .map(|hook| {
             let absent = || CaptureError::NotInForce {
                 hook: hook.name,
@@ -206,15 +210,15 @@ pub(super) fn verify(pins: &Pins, cgroup: &Enforced) -> Result<Vec<Layer>, Captu
 
 /// Checks besides that the programs in force are the ones that were just loaded.
 pub(super) fn verify_loaded(
-    object: &Ebpf,
+    loaded: &[Loaded],
+    pins: &Pins,
     layers: &[Layer],
     cgroup: &Enforced,
 ) -> Result<(), CaptureError> {
-    for (hook, layer) in HOOKS.into_iter().zip(layers) {
-        let program = object
-            .program(hook.name)
-            .ok_or(CaptureError::Missing(hook.name))?;
-        if program_id(hook, program)? != layer.program {
+    for Loaded { hook, .. } in loaded {
+        let id = program_id(*hook, pins)?;
+        let is_in_force = |layer: &Layer| layer.hook == hook.name && layer.program == id;
+        if !layers.iter().any(is_in_force) {
             return Err(CaptureError::NotInForce {
                 hook: hook.name,
                 cgroup: cgroup.path.clone(),
@@ -224,8 +228,10 @@ pub(super) fn verify_loaded(
     Ok(())
 }
 
-fn program_id(hook: Hook, program: &Program) -> Result<u32, CaptureError> {
-    let info = program.info().map_err(CaptureError::program(hook.name))?;
+/// The id of the program that is pinned under the hook's name.
+fn program_id(hook: Hook, pins: &Pins) -> Result<u32, CaptureError> {
+    let path = pins.programs().join(hook.name);
+    let info = ProgramInfo::from_pin(path).map_err(CaptureError::program(hook.name))?;
     Ok(info.id())
 }
 

@@ -13,6 +13,7 @@ use aya::maps::{MapData, PerCpuArray, RingBuf};
 use portcullis_ebpf_common::{GateEvent, hook, reason};
 
 use super::CaptureError;
+use super::UnixAddress;
 use super::orig_dst::text;
 use crate::sys;
 use crate::types::{CgroupId, OrigDst};
@@ -38,6 +39,16 @@ pub enum Reason {
     Datagram,
     /// A kind of socket that the gate does not understand.
     SocketKind,
+    /// A packet that is not for the gate.
+    Packet,
+    /// The gate's own port.
+    GatePort,
+    /// A socket option that could change where packets go.
+    SocketOption,
+    /// A unix address that is not on the session's list.
+    UnixAddress,
+    /// The socket is bound to a device other than the loopback.
+    Device,
     /// A number that this daemon does not know.
     Unknown(u32),
 }
@@ -54,6 +65,11 @@ impl Reason {
             reason::MAP_FULL => Self::MapFull,
             reason::DATAGRAM => Self::Datagram,
             reason::SOCKET_KIND => Self::SocketKind,
+            reason::PACKET => Self::Packet,
+            reason::GATE_PORT => Self::GatePort,
+            reason::OPTION => Self::SocketOption,
+            reason::UNIX_ADDRESS => Self::UnixAddress,
+            reason::DEVICE => Self::Device,
             other => Self::Unknown(other),
         }
     }
@@ -71,6 +87,11 @@ impl fmt::Display for Reason {
             Self::MapFull => "too many connections wait for the gate",
             Self::Datagram => "datagram",
             Self::SocketKind => "kind of socket not allowed",
+            Self::Packet => "packet not for the gate",
+            Self::GatePort => "port of the gate",
+            Self::SocketOption => "socket option not allowed",
+            Self::UnixAddress => "unix address not allowed",
+            Self::Device => "bound to a device",
             Self::Unknown(number) => return write!(f, "reason {number}"),
         })
     }
@@ -83,17 +104,19 @@ pub struct GateRefused {
     pub reason: Reason,
     /// Which program.
     pub hook: &'static str,
-    /// Where to; none when a socket was to be made.
+    /// Where to, or for a bind() from where; none when a socket was to be made, an option
+    /// set, or a unix address used.
     pub dst: Option<OrigDst>,
     /// Cgroup of the process (the leaf).
     pub cgroup: CgroupId,
     /// Cgroup of its session.
     pub session: Option<CgroupId>,
-    /// Its process (thread group) id, in the first pid namespace.
+    /// Its process (thread group) id, in the first pid namespace; 0 where the packet alone
+    /// is known.
     pub pid: u32,
-    /// Its user id, in the first user namespace.
+    /// Its user id, in the first user namespace; 0 where the packet alone is known.
     pub uid: u32,
-    /// Its name, as the process chose it.
+    /// Its name, as the process chose it; empty where the packet alone is known.
     pub comm: String,
     /// Address family of the socket (`AF_INET`, ...).
     pub family: u32,
@@ -101,6 +124,10 @@ pub struct GateRefused {
     pub kind: u32,
     /// Protocol of the socket (`IPPROTO_TCP`, ...).
     pub protocol: u32,
+    /// Level and name of the socket option, where one was refused.
+    pub option: Option<(u32, u32)>,
+    /// The unix address, where one was refused and could be read.
+    pub unix: Option<UnixAddress>,
 }
 
 impl GateRefused {
@@ -113,13 +140,17 @@ impl GateRefused {
         let (reason, hook) = (words.u32()?, words.u32()?);
         let (family, kind, protocol) = (words.u32()?, words.u32()?, words.u32()?);
         let port = words.u32()?;
+        let (level, option) = (words.u32()?, words.u32()?);
         let comm: [u8; 16] = words.array()?;
+        let unix = UnixAddress::reported(words.array()?);
         let dst = SocketAddr::new(Ipv6Addr::from(dst).into(), u16::try_from(port).ok()?);
-        let creates = hook == hook::SOCK_CREATE;
+        let sets_option = hook == hook::SETSOCKOPT;
+        let is_unix = matches!(hook, hook::UNIX_CONNECT | hook::UNIX_SENDMSG);
+        let has_dst = !(hook == hook::SOCK_CREATE || sets_option || is_unix);
         Some(Self {
             reason: Reason::new(reason),
             hook: hook_name(hook),
-            dst: (!creates).then(|| OrigDst::new(dst)),
+            dst: has_dst.then(|| OrigDst::new(dst)),
             cgroup: CgroupId(cgroup),
             session: (session != 0).then_some(CgroupId(session)),
             pid,
@@ -128,6 +159,8 @@ impl GateRefused {
             family,
             kind,
             protocol,
+            option: sets_option.then_some((level, option)),
+            unix,
         })
     }
 }
@@ -140,6 +173,12 @@ fn hook_name(number: u32) -> &'static str {
         hook::SENDMSG6 => "sendmsg6",
         hook::SOCK_CREATE => "sock_create",
         hook::SOCK_OPS => "sock_ops",
+        hook::EGRESS => "egress",
+        hook::POST_BIND4 => "post_bind4",
+        hook::POST_BIND6 => "post_bind6",
+        hook::SETSOCKOPT => "setsockopt",
+        hook::UNIX_CONNECT => "unix_connect",
+        hook::UNIX_SENDMSG => "unix_sendmsg",
         _ => "unknown",
     }
 }
@@ -224,7 +263,7 @@ impl Events {
 }
 
 // `parse` reads the fields one by one: it must be changed when this changes.
-const _: () = assert!(size_of::<GateEvent>() == 16 + 3 * 8 + 8 * 4 + 16);
+const _: () = assert!(size_of::<GateEvent>() == 16 + 3 * 8 + 10 * 4 + 16 + 112);
 
 #[cfg(test)]
 mod tests {
@@ -232,8 +271,8 @@ mod tests {
 
     #[test]
     fn short_bytes_are_no_event() {
-        assert_eq!(GateRefused::parse(&[0; 87]), None);
-        let event = GateRefused::parse(&[0; 88]).expect("88 bytes");
+        assert_eq!(GateRefused::parse(&[0; 207]), None);
+        let event = GateRefused::parse(&[0; 208]).expect("208 bytes");
         assert_eq!((event.reason, event.session), (Reason::Unknown(0), None));
     }
 }

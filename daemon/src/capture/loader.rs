@@ -3,14 +3,18 @@
 //! Maps that are pinned already are adopted with what they hold. Invariant: nothing is
 //! loaded on maps of another layout. Attaching is the next step, in `attach`.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, MapData, MapInfo};
 use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader};
-use portcullis_ebpf_common::{ABI, DestKey, GateEvent, Listener, Meta, Origin, Session, TupleKey};
+use portcullis_ebpf_common::{
+    ABI, DestKey, GateEvent, Listener, Meta, Origin, Session, TupleKey, Turned, UnixKey,
+};
 
-use super::attach::HOOKS;
+use super::attach::{HOOKS, Hook, Loaded, MissingLayer, OPTIONAL};
+use super::by_number::ByNumber;
 use super::{Adopted, CaptureError};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portcullis-ebpf.o"));
@@ -20,13 +24,15 @@ const fn size<T>() -> u32 {
 }
 
 /// Every map with its key and value size.
-const MAPS: [(&str, u32, u32); 8] = [
+const MAPS: [(&str, u32, u32); 10] = [
     ("META", size::<u32>(), size::<Meta>()),
     ("SESSIONS", size::<u64>(), size::<Session>()),
     ("LISTENERS", size::<u64>(), size::<Listener>()),
     ("DESTINATIONS", size::<DestKey>(), size::<u32>()),
     ("ORIGINS", size::<u64>(), size::<Origin>()),
     ("TUPLES", size::<TupleKey>(), size::<u64>()),
+    ("TURNED", size::<u32>(), size::<Turned>()),
+    ("UNIX_ALLOWED", size::<UnixKey>(), size::<u32>()),
     ("EVENTS", 0, 0),
     ("LOST", size::<u32>(), size::<u64>()),
 ];
@@ -63,7 +69,7 @@ impl Pins {
     }
 }
 
-/// Loads the object on the pinned maps (made where missing) and every program of it.
+/// Loads the object on the pinned maps (made where missing).
 pub(super) fn load(pins: &Pins, connections: u32) -> Result<Ebpf, CaptureError> {
     check_layouts(&pins.maps())?;
     let mut loader = EbpfLoader::new();
@@ -77,19 +83,56 @@ pub(super) fn load(pins: &Pins, connections: u32) -> Result<Ebpf, CaptureError> 
         .load(OBJECT)
         .map_err(|error| CaptureError::Object(Box::new(error)))?;
     check_abi(pins, meta(&mut object)?)?;
-    for hook in HOOKS {
-        let program = object
-            .program_mut(hook.name)
-            .ok_or(CaptureError::Missing(hook.name))?;
-        match program {
-            Program::CgroupSockAddr(program) => program.load(),
-            Program::CgroupSock(program) => program.load(),
-            Program::SockOps(program) => program.load(),
-            _ => return Err(CaptureError::Missing(hook.name)),
-        }
-        .map_err(CaptureError::program(hook.name))?;
-    }
     Ok(object)
+}
+
+/// Loads the programs, and says which of them this kernel has no place for.
+pub(super) fn load_programs(
+    object: &mut Ebpf,
+    pins: &Pins,
+) -> Result<(Vec<Loaded>, Vec<MissingLayer>), CaptureError> {
+    let mut loaded = Vec::new();
+    for hook in HOOKS {
+        let program = load_program(object, *hook)?;
+        loaded.push(Loaded {
+            hook: *hook,
+            program,
+        });
+    }
+    let mut missing = Vec::new();
+    let by_number = ByNumber::new(OBJECT, MAPS.map(|(name, ..)| name), &pins.maps())?;
+    for (hook, leaves_open) in OPTIONAL {
+        match by_number.load(*hook)? {
+            Ok(program) => loaded.push(Loaded {
+                hook: *hook,
+                program,
+            }),
+            Err(error) => missing.push(MissingLayer {
+                name: hook.name,
+                why: format!("the kernel refused it (BPF_PROG_LOAD): {error}"),
+                leaves_open,
+            }),
+        }
+    }
+    Ok((loaded, missing))
+}
+
+fn load_program(object: &mut Ebpf, hook: Hook) -> Result<OwnedFd, CaptureError> {
+    let failed = CaptureError::program(hook.name);
+    let missing = CaptureError::Missing(hook.name);
+    let Some(program) = object.program_mut(hook.name) else {
+        return Err(missing);
+    };
+    let result = match program {
+        Program::CgroupSkb(program) => program.load(),
+        Program::CgroupSock(program) => program.load(),
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::CgroupSockopt(program) => program.load(),
+        Program::SockOps(program) => program.load(),
+        _ => return Err(missing),
+    };
+    let fd = result.and_then(|()| Ok(program.fd()?.as_fd().try_clone_to_owned()?));
+    fd.map_err(failed)
 }
 
 fn check_layouts(maps: &Path) -> Result<(), CaptureError> {

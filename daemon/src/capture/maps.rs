@@ -10,6 +10,7 @@ use aya::Pod;
 use aya::maps::{Map, MapData, MapError};
 use portcullis_ebpf_common::{DestKey, LISTENER_V6, Listener, Origin, Session, TupleKey, words};
 
+use super::unix::UnixAllowed;
 use super::{CaptureError, ListenerConfig, orig_dst};
 use crate::types::CgroupId;
 
@@ -93,6 +94,7 @@ pub(super) struct Maps {
     destinations: Table<DestKey, u32>,
     pub(super) origins: Table<u64, Origin>,
     pub(super) tuples: Table<TupleKey, u64>,
+    pub(super) unix: UnixAllowed,
 }
 
 impl Maps {
@@ -103,6 +105,7 @@ impl Maps {
             destinations: Table::take(object, "DESTINATIONS")?,
             origins: Table::take(object, "ORIGINS")?,
             tuples: Table::take(object, "TUPLES")?,
+            unix: UnixAllowed::new(Table::take(object, "UNIX_ALLOWED")?)?,
         })
     }
 

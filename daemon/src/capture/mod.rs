@@ -7,6 +7,7 @@
 //! The only user of aya. Absent on purpose: who a session belongs to, what it may do.
 
 mod attach;
+mod by_number;
 pub mod cgroupfs;
 mod error;
 mod events;
@@ -16,6 +17,7 @@ mod maps;
 mod netns;
 mod orig_dst;
 mod release;
+mod unix;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -27,12 +29,13 @@ use std::sync::Arc;
 use nix::fcntl::Flock;
 use portcullis_ebpf_common::Session;
 
-pub use attach::Layer;
+pub use attach::{Layer, Layers, MissingLayer};
 pub use error::CaptureError;
 pub use events::{Events, GateRefused, Reason};
 pub use netns::NetnsCookie;
 pub use orig_dst::Origin;
 pub use release::{is_inhabited, release};
+pub use unix::{UnixAddress, UnixAddressError};
 
 use crate::types::{CgroupId, PeerAddr, SessionId};
 use attach::Enforced;
@@ -129,6 +132,7 @@ pub struct Gate {
     pins: Pins,
     maps: Maps,
     adopted: Adopted,
+    missing: Vec<MissingLayer>,
     _lock: Flock<File>,
 }
 
@@ -160,9 +164,10 @@ impl Gate {
         let before = loader::meta(&mut object)?;
         let maps = Maps::take(&mut object)?;
         maps.set_listener(&config.listener)?;
-        attach::attach(&mut object, &pins, &enforced)?;
-        let layers = attach::verify(&pins, &enforced)?;
-        attach::verify_loaded(&object, &layers, &enforced)?;
+        let (loaded, missing) = loader::load_programs(&mut object, &pins)?;
+        attach::attach(&loaded, &pins, &enforced)?;
+        let layers = attach::verify(&pins, &enforced, &missing)?;
+        attach::verify_loaded(&loaded, &pins, &layers, &enforced)?;
         let adopted = loader::sign(&mut object, before)?;
         let events = Events::take(&mut object)?;
         Ok((
@@ -171,6 +176,7 @@ impl Gate {
                 pins,
                 maps,
                 adopted,
+                missing,
                 _lock: lock,
             },
             events,
@@ -213,7 +219,21 @@ impl Gate {
     /// # Errors
     /// The map can't be written.
     pub fn close_session(&self, id: CgroupId) -> Result<(), CaptureError> {
-        self.maps.sessions.remove(&id.0)
+        self.maps.sessions.remove(&id.0)?;
+        self.maps.unix.set(id, &[])
+    }
+
+    /// Makes this the set of unix addresses that the processes of a session may connect
+    /// or send to; a new session has none. Gone with the session.
+    ///
+    /// # Errors
+    /// Too many of them, over all sessions.
+    pub fn set_unix_allowed(
+        &self,
+        session: CgroupId,
+        wanted: &[UnixAddress],
+    ) -> Result<(), CaptureError> {
+        self.maps.unix.set(session, wanted)
     }
 
     /// The sessions that are open in the kernel, adopted ones too.
@@ -263,7 +283,23 @@ impl Gate {
     /// # Errors
     /// A program is not attached: the gate is not whole.
     pub fn layers(&self) -> Result<Vec<Layer>, CaptureError> {
-        attach::verify(&self.pins, &self.enforced)
+        attach::verify(&self.pins, &self.enforced, &self.missing)
+    }
+
+    /// The hooks that this kernel does not have, found at the start.
+    pub fn missing_layers(&self) -> &[MissingLayer] {
+        &self.missing
+    }
+
+    /// Both.
+    ///
+    /// # Errors
+    /// As for [`Gate::layers`].
+    pub fn all_layers(&self) -> Result<Layers, CaptureError> {
+        Ok(Layers {
+            in_force: self.layers()?,
+            missing: self.missing.clone(),
+        })
     }
 }
 

@@ -6,13 +6,18 @@
 //! A change to any layout here, or to what a map holds, raises [`ABI`].
 #![no_std]
 
+pub mod options;
+pub mod packet;
+
 /// Version of the map layouts. Pins of another version are refused, never read.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
 /// Deepest cgroup level (the root is level 0) at which a session is looked for. A process
 /// that sits deeper is refused: a narrower session could hide there.
 pub const MAX_CGROUP_LEVEL: i32 = 15;
 
+/// `AF_UNIX`.
+pub const AF_UNIX: u32 = 1;
 /// `AF_INET`.
 pub const AF_INET: u32 = 2;
 /// `AF_INET6`.
@@ -121,6 +126,42 @@ pub struct TupleKey {
     pub pad: [u16; 3],
 }
 
+/// Where a socket was turned; kept by the kernel with the socket, for as long as it lives.
+/// The one place that says what a socket's packets may look like: whoever turns another
+/// kind of socket to the gate writes one of these.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turned {
+    /// The address that the process asked for: what `getpeername(2)` tells it.
+    pub asked: Addr,
+    /// The gate's address.
+    pub gate: Addr,
+    /// The port that the process asked for.
+    pub asked_port: u16,
+    /// The gate's port.
+    pub gate_port: u16,
+    /// [`IPPROTO_TCP`].
+    pub protocol: u32,
+}
+
+/// Room for a unix address: 108 bytes, the zero byte that ends the longest path, padding.
+pub const UNIX_PATH: usize = 112;
+
+/// A unix address that a session may use.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UnixKey {
+    /// Cgroup id of the session.
+    pub session: u64,
+    /// Bytes of an abstract name with its leading zero; 0 for a path. Two abstract names
+    /// may differ in nothing but zeros at their ends.
+    pub abstract_len: u32,
+    /// Zero.
+    pub pad: u32,
+    /// The path, or the abstract name; zeros behind it.
+    pub path: [u8; UNIX_PATH],
+}
+
 /// Something that a program refused.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,8 +190,14 @@ pub struct GateEvent {
     pub protocol: u32,
     /// Destination port; 0 where there is none.
     pub port: u32,
+    /// Level of the socket option, where it is one that was refused.
+    pub level: u32,
+    /// Its name.
+    pub option: u32,
     /// Name of the process.
     pub comm: [u8; 16],
+    /// Unix address, where it is one that was refused: as in [`UnixKey::path`].
+    pub path: [u8; UNIX_PATH],
 }
 
 /// Values of [`GateEvent::reason`].
@@ -173,6 +220,16 @@ pub mod reason {
     pub const DATAGRAM: u32 = 8;
     /// A kind of socket that the gate does not understand.
     pub const SOCKET_KIND: u32 = 9;
+    /// A packet that is not for the gate.
+    pub const PACKET: u32 = 10;
+    /// The gate's own port.
+    pub const GATE_PORT: u32 = 11;
+    /// A socket option that is not on the list.
+    pub const OPTION: u32 = 12;
+    /// A unix address that is not on the session's list.
+    pub const UNIX_ADDRESS: u32 = 13;
+    /// The socket is bound to a device other than the loopback.
+    pub const DEVICE: u32 = 14;
 }
 
 /// Values of [`GateEvent::hook`].
@@ -189,6 +246,18 @@ pub mod hook {
     pub const SOCK_CREATE: u32 = 5;
     /// `sockops`.
     pub const SOCK_OPS: u32 = 6;
+    /// `cgroup_skb/egress`.
+    pub const EGRESS: u32 = 7;
+    /// `cgroup/post_bind4`.
+    pub const POST_BIND4: u32 = 8;
+    /// `cgroup/post_bind6`.
+    pub const POST_BIND6: u32 = 9;
+    /// `cgroup/setsockopt`.
+    pub const SETSOCKOPT: u32 = 10;
+    /// `cgroup/connect_unix`.
+    pub const UNIX_CONNECT: u32 = 11;
+    /// `cgroup/sendmsg_unix`.
+    pub const UNIX_SENDMSG: u32 = 12;
 }
 
 /// An address. In words, because the kernel gives it so and the programs would else take
@@ -245,7 +314,9 @@ const _: () = {
     assert!(size_of::<DestKey>() == 20);
     assert!(size_of::<Origin>() == 72);
     assert!(size_of::<TupleKey>() == 32);
-    assert!(size_of::<GateEvent>() == 88);
+    assert!(size_of::<Turned>() == 40);
+    assert!(size_of::<UnixKey>() == 128);
+    assert!(size_of::<GateEvent>() == 208);
 };
 
 #[cfg(feature = "user")]
@@ -258,7 +329,7 @@ mod pod {
         )*};
     }
     pod!(
-        Meta, Listener, Session, DestKey, Origin, TupleKey, GateEvent
+        Meta, Listener, Session, DestKey, Origin, TupleKey, Turned, UnixKey, GateEvent
     );
 }
 

@@ -4,6 +4,7 @@
 //! destinations, control socket; then ready. Whatever fails before that ends the process.
 //! Stop is the reverse, with running operations given time to end. The gate stays shut.
 
+mod hidden;
 mod lock;
 mod namespaces;
 mod policies;
@@ -132,6 +133,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         port: config.gate.port,
     })?);
     namespaces.scan();
+    let control = server::bind(&config.socket(), config.control.group.as_deref())?;
     let sessions = Arc::new(Sessions::new(
         sessions::Parts {
             gate,
@@ -142,7 +144,6 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         },
         &config,
     ));
-    let control = server::bind(&config.socket(), config.control.group.as_deref())?;
     let started = StartBody {
         version: env!("CARGO_PKG_VERSION"),
         generation: policies.generation(),

@@ -9,6 +9,7 @@ pub mod capture;
 pub mod config;
 pub mod control;
 pub mod identity;
+pub mod launch;
 pub mod masking;
 pub mod policy;
 pub mod protocol;

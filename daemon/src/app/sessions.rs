@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use super::namespaces::Namespaces;
+use super::hidden;
 use super::policies::Policies;
 use crate::audit::{Context, Event, Record, SessionContext};
 use crate::capture::{Adopted, Gate, cgroupfs};
@@ -33,6 +34,10 @@ pub(super) struct Sessions {
     parts: Parts,
     limit: usize,
     audit_file: PathBuf,
+    /// What agents of root do not see.
+    hide: Vec<PathBuf>,
+    /// Of the control socket.
+    control_group: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -78,6 +83,8 @@ impl Sessions {
             parts,
             limit: config.limits.sessions,
             audit_file,
+            hide: hidden::of_config(config),
+            control_group: control_group(config),
         }
     }
 
@@ -162,6 +169,13 @@ impl Sessions {
     }
 }
 
+fn control_group(config: &Config) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt;
+    config.control.group.as_ref()?;
+    let socket = std::fs::metadata(config.socket()).ok()?;
+    Some(socket.gid())
+}
+
 fn context(session: &AgentSession) -> Context {
     Context::session(&SessionContext {
         session: session.id.as_str(),
@@ -219,6 +233,9 @@ impl SessionsHandle for Sessions {
         Ok(Started {
             session: session.id.to_string(),
             roles,
+            hide: [self.hide.clone(), hidden::credentials(&policy)].concat(),
+            unix_sockets: Vec::new(),
+            control_group: self.control_group,
         })
     }
 

@@ -1,5 +1,7 @@
 //! What goes over the control socket, as JSON.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 /// `POST /v1/sessions`: put the caller into a new agent session.
@@ -17,6 +19,15 @@ pub struct Started {
     pub session: String,
     /// The roles that the policy gives it now.
     pub roles: Vec<String>,
+    /// The daemon's own files and directories, which an agent has no business with.
+    #[serde(default)]
+    pub hide: Vec<PathBuf>,
+    /// Unix sockets that the policy lets it connect to; abstract ones begin with `@`.
+    #[serde(default)]
+    pub unix_sockets: Vec<String>,
+    /// Group id of the control socket, if it has one.
+    #[serde(default)]
+    pub control_group: Option<u32>,
 }
 
 /// `GET /v1/sessions`: one live session.

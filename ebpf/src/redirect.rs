@@ -8,7 +8,6 @@ use aya_ebpf::bindings::{BPF_ANY, bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::bpf_get_current_comm;
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie};
 use aya_ebpf::programs::SockAddrContext;
-use aya_log_ebpf::debug;
 use portcullis_ebpf_common::packet::LOOPBACK;
 use portcullis_ebpf_common::{
     Addr, DestKey, IPPROTO_TCP, Listener, Origin, SOCK_STREAM, Turned, mapped, reason,
@@ -100,10 +99,6 @@ pub fn admit(
     ORIGINS
         .insert(cookie, origin, u64::from(BPF_ANY))
         .map_err(|_| reason::MAP_FULL)?;
-    debug!(
-        ctx,
-        "connect {} by process {} goes to the gate", cookie, origin.pid
-    );
     Ok(listener)
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::namespaces::Namespaces;
 use super::hidden;
+use super::namespaces::Namespaces;
 use super::policies::Policies;
 use crate::audit::{Context, Event, Record, SessionContext};
 use crate::capture::{Adopted, Gate, cgroupfs};

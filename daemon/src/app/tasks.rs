@@ -74,9 +74,7 @@ pub(super) fn spawn(parts: Parts) {
     ));
     namespaces::watch(&namespaces);
     tokio::spawn(every(REAP, move || sessions.reap()));
-    let gate = Arc::clone(&reach.gate);
     tokio::spawn(every(FLUSH, move || {
-        gate.flush_debug();
         if let Err(error) = audit.flush() {
             proxy.report(&error.to_string());
         }

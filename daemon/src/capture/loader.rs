@@ -15,7 +15,7 @@ use portcullis_ebpf_common::{
 
 use super::attach::{HOOKS, Hook, Loaded, MissingLayer, OPTIONAL};
 use super::by_number::ByNumber;
-use super::{Adopted, CaptureError, debug};
+use super::{Adopted, CaptureError};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portcullis-ebpf.o"));
 
@@ -73,8 +73,6 @@ impl Pins {
 pub(super) fn load(pins: &Pins, connections: u32) -> Result<Ebpf, CaptureError> {
     check_layouts(&pins.maps())?;
     let mut loader = EbpfLoader::new();
-    let level = debug::level();
-    loader.override_global(aya_log::LEVEL, &level, true);
     loader
         .map_max_entries("ORIGINS", connections)
         .map_max_entries("TUPLES", connections);

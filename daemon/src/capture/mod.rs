@@ -9,7 +9,6 @@
 mod attach;
 mod by_number;
 pub mod cgroupfs;
-mod debug;
 mod error;
 mod events;
 mod host;
@@ -41,7 +40,6 @@ pub use unix::{UnixAddress, UnixAddressError};
 
 use crate::types::{CgroupId, PeerAddr, SessionId};
 use attach::Enforced;
-use debug::DebugLog;
 use loader::Pins;
 use maps::Maps;
 
@@ -130,7 +128,6 @@ pub struct Gate {
     pins: Pins,
     maps: Maps,
     adopted: Adopted,
-    debug: DebugLog,
     missing: Vec<MissingLayer>,
     _lock: Flock<File>,
 }
@@ -169,24 +166,17 @@ impl Gate {
         attach::verify_loaded(&loaded, &pins, &layers, &enforced)?;
         let adopted = loader::sign(&mut object, before)?;
         let events = Events::take(&mut object)?;
-        let debug = DebugLog::take(&mut object);
         Ok((
             Self {
                 enforced,
                 pins,
                 maps,
                 adopted,
-                debug,
                 missing,
                 _lock: lock,
             },
             events,
         ))
-    }
-
-    /// Passes the programs' own debug log on to ours, if `PORTCULLIS_LOG` asks for it.
-    pub fn flush_debug(&self) {
-        self.debug.flush();
     }
 
     /// How the pins were found at the start.

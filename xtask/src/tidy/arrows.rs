@@ -85,7 +85,6 @@ const PURE: &[&str] = &[
 /// Crates that only one module uses.
 const ONLY_IN: &[(&str, &str)] = &[
     ("aya", "capture"),
-    ("aya_log", "capture"),
     ("pg_query", "protocol"),
     ("axum", "control"),
     ("landlock", "launch"),

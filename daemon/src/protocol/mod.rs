@@ -215,6 +215,9 @@ pub trait Session: Send {
     /// The gate closes the connection: a last message to the agent, in its protocol's words.
     fn expel(&mut self, why: Expulsion, io: &mut Buffers);
 
+    /// Whether something that the agent has sent waits for an answer of the upstream.
+    fn is_waiting(&self) -> bool;
+
     /// The connection is over: the operations that were still running, for the record.
     fn abandon(&mut self) -> Vec<Outcome>;
 }

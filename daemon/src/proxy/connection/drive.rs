@@ -61,7 +61,7 @@ impl Drive {
             tls: admitted.service.tls != Tls::Disable,
             message_limit: proxy.limits.message,
         };
-        let seeds = [rand::random(), rand::random()];
+        let seeds = rand::random();
         let statements = Arc::clone(&proxy.statements);
         let session = PostgresSession::new(Arc::new(settings), statements, seeds, admitted.id);
         Self {
@@ -166,8 +166,7 @@ impl Drive {
         let Some(upstream) = self.upstream.as_mut().filter(|_| self.established) else {
             return self.end("the agent closed the connection before the login", None);
         };
-        let said = self.io.to_upstream.is_empty()
-            && (self.io.from_agent.is_empty() || self.running.is_empty());
+        let said = self.io.to_upstream.is_empty() && !self.session.is_waiting();
         if said && !self.upstream_shut {
             self.upstream_shut = true;
             if !matches!(timeout(FAREWELL, upstream.shutdown()).await, Ok(Ok(()))) {

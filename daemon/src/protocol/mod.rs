@@ -18,6 +18,10 @@ pub use names::{Changed, NameKind, Names, Use};
 use crate::policy::{Decision, Denial, Effect};
 use crate::types::Secret;
 
+/// The longest message of an upstream that a session holds whole, in bytes. Rows and the
+/// like are passed on as they come.
+pub const LONGEST_ANSWER: usize = 16 * 1024 * 1024;
+
 /// The four byte queues of a connection.
 #[derive(Debug, Default)]
 pub struct Buffers {

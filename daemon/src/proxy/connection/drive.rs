@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep_until, timeout};
 
 use super::super::Proxy;
-use super::super::cancel::CancelGuard;
+use super::super::cancel::{CancelGuard, Target};
 use super::super::pump::{Event as Moved, Pump};
 use super::super::stream::Stream;
 use super::admission::Admitted;
@@ -212,12 +212,15 @@ impl Drive {
 
     fn established(&mut self, keys: CancelKeys) {
         self.established = true;
-        let session = self.admitted.session.id.clone();
-        self.cancel = Some(
-            self.proxy
-                .cancels
-                .keep(keys, session, self.admitted.upstream()),
-        );
+        let target = Target {
+            session: self.admitted.session.id.clone(),
+            connection: self.admitted.id,
+            service: self.admitted.service.name.clone(),
+            upstream: self.admitted.upstream(),
+            host: self.admitted.target.host.clone(),
+            key: keys.upstream,
+        };
+        self.cancel = Some(self.proxy.cancels.keep(keys.agent, target));
     }
 
     fn closed(&mut self, reason: CloseReason) {

@@ -135,7 +135,7 @@ fn key_data(process: i32) -> Vec<u8> {
 fn a_server_that_proves_itself_lets_the_gate_in() {
     let (mut login, mut io) = proven();
     assert_eq!(&io.to_agent[..], b"", "the agent hears nothing before");
-    let status = framed(b'S', b"server_version\015.6\0");
+    let status = framed(b'S', b"server_version\0fifteen\0");
     let answers = [
         authentication(0, b""),
         framed(b'N', b"SNOTICE\0Mpsst\0\0"),

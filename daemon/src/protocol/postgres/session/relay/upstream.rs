@@ -7,10 +7,7 @@ use super::{Fault, Relay, ServerEncoding, pass};
 use crate::protocol::postgres::codec::message::ErrorMessage;
 use crate::protocol::postgres::codec::{Fields, Frame, HEADER, head};
 use crate::protocol::postgres::enforce::error_field;
-use crate::protocol::{Buffers, Outcome, Step};
-
-/// Upstream messages that must be read whole; rows and copy data are not among them.
-const WHOLE_LIMIT: usize = 16 * 1024 * 1024;
+use crate::protocol::{Buffers, LONGEST_ANSWER, Outcome, Step};
 
 /// What the agent gets for an upstream message.
 enum Passed {
@@ -48,7 +45,7 @@ impl Relay {
                 self.passing = frame.len;
                 continue;
             }
-            if frame.len > WHOLE_LIMIT {
+            if frame.len > LONGEST_ANSWER {
                 break Err(Fault::upstream("a message longer than the gate holds"));
             }
             let Some(bytes) = rest.get(..frame.len) else {

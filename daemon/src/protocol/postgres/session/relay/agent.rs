@@ -394,6 +394,9 @@ fn may_change_reading(operation: &Operation) -> bool {
     operation.effects.iter().any(|effect| match effect.verb {
         Verb::SqlUnknown | Verb::SqlProcedural => true,
         Verb::SqlSession => effect.object != Object::Service,
+        Verb::SqlCall => {
+            matches!(&effect.object, Object::Path(path) if **path == *"pg_catalog.set_config")
+        }
         _ => false,
     })
 }

@@ -224,3 +224,29 @@ fn a_login_to_a_database_that_can_not_be_read_is_refused() {
     let step = relay.advance(&mut io);
     assert!(matches!(step, Ok(Step::Judge(question)) if question.operation.problem.is_some()));
 }
+
+#[test]
+fn a_search_path_that_the_gate_can_not_follow_is_not_set() {
+    for text in [
+        "SET search_path = hr",
+        "SELECT set_config('search_path', 'hr', false)",
+        "SELECT pg_catalog.set_config($1, $2, false)",
+        "UPDATE pg_settings SET setting = 'hr' WHERE name = 'search_path'",
+    ] {
+        let mut bench = Bench::with(WIDE);
+        let up = bench.agent(&query(text));
+        assert!(
+            contains(&up, "portcullis_denied"),
+            "{text}: {}",
+            bench.last_effects()
+        );
+    }
+}
+
+#[test]
+fn a_setting_by_function_counts_as_one_by_set() {
+    let mut bench = Bench::with(WIDE);
+    let set = query("SELECT set_config('standard_conforming_strings', 'off', false)");
+    let next = query("SELECT 1");
+    assert_eq!(bench.agent(&[set.clone(), next].concat()), set);
+}

@@ -133,6 +133,7 @@ impl AuditLog {
             late_dropped,
             ..
         } = &mut *state;
+        let waiting = late.len();
         if *late_dropped > 0 {
             let lost = Lost {
                 records: *late_dropped,
@@ -140,7 +141,11 @@ impl AuditLog {
             Record::new(Event::RecordsLost, &Context::default(), &lost).write_line(late)?;
         }
         if !late.is_empty() {
-            file.append(late)?;
+            if let Err(error) = file.append(late) {
+                // The count may grow until it can be written.
+                late.truncate(waiting);
+                return Err(error);
+            }
             late.clear();
             *late_dropped = 0;
         }

@@ -11,6 +11,7 @@ mod setup;
 mod test;
 mod test_counts;
 mod tidy;
+mod vm_test;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,8 @@ enum Task {
     Bench(bench::Args),
     /// Check the rules of the house: arrows, sizes, unsafe, formatting, lints.
     Tidy(tidy::Args),
+    /// Test the gate on systemd hosts with other kernels, in virtual machines (as root).
+    VmTest(vm_test::Args),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Tidy(args) => tidy::run(&args),
+        Task::VmTest(args) => vm_test::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,11 +4,14 @@
 //! destinations, control socket; then ready. Whatever fails before that ends the process.
 //! Stop is the reverse, with running operations given time to end. The gate stays shut.
 
+mod degraded;
 mod hidden;
+mod launched;
 mod lock;
 mod policies;
 mod sessions;
 mod tasks;
+mod unix;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -106,6 +109,11 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let listener = listener_config(&listeners)?;
     let (gate, events) = Gate::start(&gate_config(&config, listener))?;
     let gate = Arc::new(gate);
+    let missing = degraded::missing(&gate);
+    degraded::check(&missing, &config.gate.accept_degraded)?;
+    for layer in &missing {
+        tracing::warn!("{}", degraded::line(layer));
+    }
     let registry = Arc::new(Registry::default());
     let adopted = sessions::adopt(&gate, &registry)?;
     let destinations = Arc::new(ArcSwap::from_pointee(Destinations::default()));
@@ -130,9 +138,11 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             registry,
             proxy: Arc::clone(&proxy),
             policies: Arc::clone(&policies),
+            missing,
         },
         &config,
     ));
+    sessions.allow_unix_sockets();
     let started = StartBody {
         version: env!("CARGO_PKG_VERSION"),
         generation: policies.generation(),

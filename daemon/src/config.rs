@@ -47,6 +47,9 @@ pub struct Gate {
     pub bpffs: PathBuf,
     /// Directory of the pins below it.
     pub pins: String,
+    /// Layers that may be missing on this host; any other missing layer is an error at
+    /// start.
+    pub accept_degraded: Vec<String>,
 }
 
 /// `audit:`
@@ -105,6 +108,7 @@ impl Default for Gate {
             port: 1007,
             bpffs: "/sys/fs/bpf".into(),
             pins: "portcullis".into(),
+            accept_degraded: Vec::new(),
         }
     }
 }

@@ -6,9 +6,11 @@
 mod audit;
 mod connections;
 mod credential;
+mod degraded;
 mod drivers;
 mod hostile;
 mod journald;
+mod launcher;
 mod lifecycle;
 mod policy_files;
 mod reload;

@@ -68,14 +68,15 @@ pub(super) fn spawn(parts: Parts) {
         Arc::clone(&sessions),
         Arc::clone(&audit),
     ));
-    tokio::spawn(every(REAP, move || sessions.reap()));
+    let reaper = Arc::clone(&sessions);
+    tokio::spawn(every(REAP, move || reaper.reap()));
     tokio::spawn(every(FLUSH, move || {
         if let Err(error) = audit.flush() {
             proxy.report(&error.to_string());
         }
     }));
     watch(Arc::clone(&reach.policies));
-    tokio::spawn(follow_policy(reach));
+    tokio::spawn(follow_policy(reach, sessions));
 }
 
 async fn every(period: Duration, mut work: impl FnMut()) {
@@ -87,13 +88,14 @@ async fn every(period: Duration, mut work: impl FnMut()) {
     }
 }
 
-async fn follow_policy(reach: Reach) {
+async fn follow_policy(reach: Reach, sessions: Arc<Sessions>) {
     let mut changes = reach.policies.changes();
     loop {
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
             () = sleep(RESOLVE) => {}
         }
+        sessions.allow_unix_sockets();
         if let Err(error) = reach.refresh().await {
             tracing::error!("destinations: {error}");
         }

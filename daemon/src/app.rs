@@ -5,13 +5,16 @@
 //! Stop is the reverse, with running operations given time to end. The gate stays shut.
 
 mod degraded;
+mod flood;
 mod hidden;
 mod launched;
 mod lock;
 mod policies;
+mod refused;
 mod sessions;
 mod tasks;
 mod unix;
+mod words;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -143,6 +146,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         &config,
     ));
     sessions.allow_unix_sockets();
+    let metrics = server::bind_metrics(config.metrics.listen)?;
     let started = StartBody {
         version: env!("CARGO_PKG_VERSION"),
         generation: policies.generation(),
@@ -154,6 +158,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
     tokio::spawn(listeners.serve(Arc::clone(&proxy)));
     tokio::spawn(server::serve(control, Arc::clone(&sessions) as _));
+    if let Some(metrics) = metrics {
+        tokio::spawn(server::serve_metrics(metrics, Arc::clone(&sessions) as _));
+    }
     tasks::spawn(tasks::Parts {
         events,
         sessions,

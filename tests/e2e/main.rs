@@ -12,6 +12,7 @@ mod hostile;
 mod journald;
 mod launcher;
 mod lifecycle;
+mod metrics;
 mod policy_files;
 mod reload;
 mod run;

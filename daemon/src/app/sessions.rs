@@ -15,6 +15,7 @@ use crate::control::api::{DegradedInfo, LayerInfo, SessionInfo, StartSession, St
 use crate::control::server::ControlError;
 use crate::control::{Peer, SessionsHandle};
 use crate::identity::{AgentSession, Registry};
+use crate::metrics::Gauges;
 use crate::policy::Policy;
 use crate::proxy::Proxy;
 use crate::types::{CgroupId, Principal, SessionId};
@@ -178,6 +179,10 @@ impl Sessions {
     }
 }
 
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
 fn control_group(config: &Config) -> Option<u32> {
     use std::os::unix::fs::MetadataExt;
     config.control.group.as_ref()?;
@@ -262,6 +267,20 @@ impl SessionsHandle for Sessions {
             launcher: launched::is_confined(&session.path),
         };
         self.parts.registry.list().iter().map(info).collect()
+    }
+
+    fn metrics(&self) -> String {
+        let parts = &self.parts;
+        let (audit_failures, journal_dropped) = parts.proxy.audit.failures();
+        parts.proxy.metrics.render(&Gauges {
+            connections: count(parts.proxy.open()),
+            sessions: count(parts.registry.len()),
+            generation: parts.policies.generation(),
+            policy_rejected: !parts.policies.problem().is_empty(),
+            audit_failures,
+            journal_dropped,
+            degraded: count(parts.missing.len()),
+        })
     }
 
     fn status(&self) -> Status {

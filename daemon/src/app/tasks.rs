@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::policies::Policies;
+use super::refused::Recorder;
 use super::sessions::Sessions;
-use crate::audit::{AuditLog, Event, Record};
-use crate::capture::{CaptureError, Events, Gate, GateRefused};
+use crate::audit::AuditLog;
+use crate::capture::{CaptureError, Events, Gate};
 use crate::proxy::{self, Destinations, Proxy};
 
 /// How soon an empty session is noticed.
@@ -25,8 +25,6 @@ const FLUSH: Duration = Duration::from_millis(100);
 const RESOLVE: Duration = Duration::from_secs(30);
 /// Files of a policy are often changed together.
 const SETTLE: Duration = Duration::from_millis(200);
-/// Refusals recorded each second; the rest is counted.
-const REFUSALS: u64 = 100;
 
 /// What the tasks need.
 pub(super) struct Parts {
@@ -63,11 +61,12 @@ pub(super) fn spawn(parts: Parts) {
         audit,
         proxy,
     } = parts;
-    tokio::spawn(record_events(
-        events,
-        Arc::clone(&sessions),
-        Arc::clone(&audit),
-    ));
+    let recorder = Recorder {
+        sessions: Arc::clone(&sessions),
+        audit: Arc::clone(&audit),
+        metrics: Arc::clone(&proxy.metrics),
+    };
+    tokio::spawn(recorder.run(events));
     let reaper = Arc::clone(&sessions);
     tokio::spawn(every(REAP, move || reaper.reap()));
     tokio::spawn(every(FLUSH, move || {
@@ -155,63 +154,4 @@ fn parent(path: &Path) -> PathBuf {
         Some(parent) if parent != Path::new("") => parent.to_owned(),
         _ => PathBuf::from("."),
     }
-}
-
-#[derive(Serialize)]
-struct RefusedBody<'a> {
-    reason: String,
-    layer: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    destination: Option<String>,
-    pid: u32,
-    uid: u32,
-    command: &'a str,
-    family: u32,
-    #[serde(rename = "type")]
-    kind: u32,
-    protocol: u32,
-    /// Refusals that were not recorded since the last one that was.
-    dropped: u64,
-}
-
-async fn record_events(mut events: Events, sessions: Arc<Sessions>, audit: Arc<AuditLog>) {
-    let mut window = tokio::time::Instant::now();
-    let (mut recorded, mut dropped) = (0, 0);
-    loop {
-        let refused = match events.next().await {
-            Ok(refused) => refused,
-            Err(error) => {
-                tracing::error!("kernel events can't be read: {error}");
-                return;
-            }
-        };
-        if window.elapsed() >= Duration::from_secs(1) {
-            window = tokio::time::Instant::now();
-            recorded = 0;
-        }
-        if recorded >= REFUSALS {
-            dropped += 1;
-            continue;
-        }
-        recorded += 1;
-        record_refused(&refused, dropped, &sessions, &audit);
-        dropped = 0;
-    }
-}
-
-fn record_refused(refused: &GateRefused, dropped: u64, sessions: &Sessions, audit: &AuditLog) {
-    let body = RefusedBody {
-        reason: refused.reason.to_string(),
-        layer: refused.hook,
-        destination: refused.dst.map(|dst| dst.to_string()),
-        pid: refused.pid,
-        uid: refused.uid,
-        command: &refused.comm,
-        family: refused.family,
-        kind: refused.kind,
-        protocol: refused.protocol,
-        dropped,
-    };
-    let context = sessions.context_of(refused.session);
-    audit.append_later(&Record::new(Event::GateRefused, &context, &body));
 }

@@ -11,6 +11,7 @@ pub mod control;
 pub mod identity;
 pub mod launch;
 pub mod masking;
+pub mod metrics;
 pub mod policy;
 pub mod protocol;
 pub mod proxy;

@@ -6,10 +6,13 @@
 mod audit;
 mod connections;
 mod credential;
+mod degraded;
 mod drivers;
 mod hostile;
 mod journald;
+mod launcher;
 mod lifecycle;
+mod metrics;
 mod namespaces;
 mod policy_files;
 mod reload;

@@ -1,6 +1,7 @@
 //! Serves the control socket.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -16,7 +18,7 @@ use axum::{Json, Router};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Group, chown};
 use thiserror::Error;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 
 use super::api::{Problem, SessionInfo, StartSession, Started, Status};
 
@@ -59,6 +61,9 @@ pub trait SessionsHandle: Send + Sync + 'static {
 
     /// The state of the daemon.
     fn status(&self) -> Status;
+
+    /// Its counters, as Prometheus reads them.
+    fn metrics(&self) -> String;
 }
 
 /// The socket can't be opened.
@@ -69,6 +74,14 @@ pub enum SocketError {
     Open {
         /// The socket.
         path: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The port for metrics can't be opened.
+    #[error("metrics.listen: cannot listen on {address}: {source}")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
         /// The kernel's answer.
         source: io::Error,
     },
@@ -109,18 +122,40 @@ fn find_group(name: &str) -> Result<Gid, SocketError> {
     }
 }
 
-type Handle = Arc<dyn SessionsHandle>;
+/// What the server is handed.
+pub type Handle = Arc<dyn SessionsHandle>;
 
 /// Serves for as long as it is polled.
 pub async fn serve(listener: UnixListener, handle: Handle) -> io::Result<()> {
     let router = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/sessions", get(list).post(start))
+        .route("/metrics", get(metrics))
         .layer(from_fn_with_state(Arc::clone(&handle), check_peer))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(handle);
     let service = router.into_make_service_with_connect_info::<Caller>();
     axum::serve(listener, service).await
+}
+
+/// Opens the port for metrics, if one is configured.
+pub fn bind_metrics(address: Option<SocketAddr>) -> Result<Option<TcpListener>, SocketError> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    let failed = |source| SocketError::Metrics { address, source };
+    let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    TcpListener::from_std(listener).map(Some).map_err(failed)
+}
+
+/// Serves the metrics, and nothing else, to whoever can reach the port.
+pub async fn serve_metrics(listener: TcpListener, handle: Handle) -> io::Result<()> {
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .with_state(handle);
+    axum::serve(listener, router).await
 }
 
 /// The peer of a connection; none if the kernel does not say.
@@ -157,6 +192,11 @@ async fn check_peer(
 
 async fn status(State(handle): State<Handle>) -> Json<Status> {
     Json(handle.status())
+}
+
+async fn metrics(State(handle): State<Handle>) -> impl IntoResponse {
+    let format = [(CONTENT_TYPE, "text/plain; version=0.0.4")];
+    (format, handle.metrics())
 }
 
 async fn list(State(handle): State<Handle>) -> Json<Vec<SessionInfo>> {

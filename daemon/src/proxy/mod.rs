@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use crate::audit::AuditLog;
 use crate::capture::OriginSource;
 use crate::identity::Registry;
+use crate::metrics::Metrics;
 use crate::policy::Policy;
 use crate::protocol::postgres::analyse::Cache;
 pub use destinations::{Destinations, Target, resolve};
@@ -60,6 +61,8 @@ pub struct Proxy {
     pub origins: Arc<dyn OriginSource>,
     /// Analysed statements.
     pub statements: Arc<Cache>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
     /// Bounds.
     pub limits: Limits,
     cancels: cancel::Cancels,
@@ -95,6 +98,7 @@ impl Proxy {
             audit: parts.audit,
             origins: parts.origins,
             statements: Arc::new(Cache::new(STATEMENTS, STATEMENT_BYTES)),
+            metrics: Arc::default(),
             limits: parts.limits,
             cancels: cancel::Cancels::default(),
             tls: TlsClients::default(),
@@ -130,6 +134,7 @@ struct OpenGuard(Arc<Proxy>);
 impl OpenGuard {
     fn new(proxy: &Arc<Proxy>) -> Self {
         proxy.open.fetch_add(1, Ordering::Relaxed);
+        proxy.metrics.connected();
         Self(Arc::clone(proxy))
     }
 }

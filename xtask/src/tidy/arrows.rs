@@ -30,7 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "protocol", "policy", "masking", "approval", "audit", "vault", "identity", "capture",
             // Whether an agent that says nothing is still there.
-            "sys", "types",
+            "sys", "types", "metrics",
         ],
     ),
     ("protocol", &["policy", "masking", "types"]),
@@ -50,6 +50,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("policy", &["types"]),
     ("masking", &["types"]),
     ("launch", &["sys", "types"]),
+    ("metrics", &["types"]),
     ("sys", &[]),
     ("types", &[]),
 ];

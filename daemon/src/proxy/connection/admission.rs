@@ -66,8 +66,8 @@ pub(super) fn admit(proxy: &Proxy, peer: PeerAddr, netns: NetnsCookie) -> Option
         Ok(Some(origin)) => origin,
         Ok(None) => return refuse(proxy, peer, None, "not sent here by the kernel programs"),
         Err(error) => {
-            let reason = format!("the kernel's maps can't be read: {error}");
-            return refuse(proxy, peer, None, &reason);
+            proxy.report(&error.to_string());
+            return refuse(proxy, peer, None, "the kernel's maps can't be read");
         }
     };
     let Some(session) = proxy.sessions.find(origin.session) else {
@@ -108,8 +108,9 @@ fn refuse(
     proxy: &Proxy,
     peer: PeerAddr,
     origin: Option<&Origin>,
-    reason: &str,
+    reason: &'static str,
 ) -> Option<Admitted> {
+    proxy.metrics.refused(reason);
     let body = RefusedBody {
         reason,
         peer: peer.to_string(),

@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep_until, timeout};
 
 use super::super::Proxy;
-use super::super::listener::Left;
 use super::super::cancel::{CancelGuard, Target};
+use super::super::listener::Left;
 use super::super::pump::{Event as Moved, Pump};
 use super::super::stream::Stream;
 use super::admission::Admitted;

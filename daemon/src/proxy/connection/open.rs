@@ -17,6 +17,7 @@ impl Drive {
         let permit = match policy.admit(&admitted.session.principal, &admitted.service.name) {
             Decision::Allow(permit) => permit,
             Decision::Deny(denial) => {
+                self.proxy.metrics.refused("no role may use the service");
                 self.end(denial.message(), Some("policy"));
                 return Answer::Refused(Refusal::NotAdmitted(denial));
             }

@@ -65,6 +65,8 @@ pub fn release(config: &Config) -> anyhow::Result<()> {
     let listener = ListenerConfig {
         v4: SocketAddrV4::new(Ipv4Addr::LOCALHOST, config.gate.port),
         v6: None,
+        dns4: None,
+        dns6: None,
         netns: NetnsCookie::current().context("cannot name the network namespace")?,
     };
     let gate = gate_config(config, listener);

@@ -6,12 +6,15 @@ use portcullis_ebpf_common::{hook, mapped, reason};
 
 use crate::event::{ECONNREFUSED, PASS, refuse};
 use crate::redirect::{admit, attempt4, remember};
-use crate::{session, set_field};
+use crate::{dns, session, set_field};
 
 #[inline(always)]
 pub fn run(ctx: &SockAddrContext) -> i32 {
     let attempt = attempt4(ctx, hook::CONNECT4);
     let place = session::current();
+    if dns::is_query(&attempt) {
+        return dns::run4(ctx, &attempt, &place);
+    }
     match admit(ctx, &attempt, &place, 0) {
         Ok(listener) => {
             if !remember(ctx, &attempt, mapped(listener.v4), listener.port4) {

@@ -8,13 +8,16 @@ use portcullis_ebpf_common::{Addr, LISTENER_V6, Listener, hook, is_mapped, mappe
 
 use crate::event::{ECONNREFUSED, PASS, refuse};
 use crate::redirect::{admit, attempt6, remember};
-use crate::{session, set_field};
+use crate::{dns, session, set_field};
 
 #[inline(always)]
 pub fn run(ctx: &SockAddrContext) -> i32 {
     let attempt = attempt6(ctx, hook::CONNECT6);
     let place = session::current();
     let is_mapped = is_mapped(attempt.dst);
+    if dns::is_query(&attempt) {
+        return dns::run6(ctx, &attempt, &place, is_mapped);
+    }
     let needs_flags = if is_mapped { 0 } else { LISTENER_V6 };
     match admit(ctx, &attempt, &place, needs_flags) {
         Ok(listener) => {

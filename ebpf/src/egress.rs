@@ -7,11 +7,13 @@
 use aya_ebpf::helpers::generated::{bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id};
 use aya_ebpf::programs::SkBuffContext;
 use portcullis_ebpf_common::packet::{Ends, may_leave};
-use portcullis_ebpf_common::{AF_INET, AF_INET6, MAX_CGROUP_LEVEL, hook, is_mapped, reason};
+use portcullis_ebpf_common::{
+    AF_INET, AF_INET6, IPPROTO_UDP, MAX_CGROUP_LEVEL, hook, is_mapped, reason,
+};
 
 use crate::event::{Attempt, Author, report};
 use crate::session::Place;
-use crate::{SESSIONS, packet};
+use crate::{SESSIONS, dns, packet};
 
 const LEAVE: i32 = 1;
 const DROP: i32 = 0;
@@ -21,6 +23,7 @@ pub fn run(ctx: &SkBuffContext) -> i32 {
     let ends = packet::ends(ctx);
     if let Some(turned) = packet::turned(ctx)
         && may_leave(&ends, packet::device(ctx), turned)
+        && (ends.protocol != IPPROTO_UDP || dns::file(ctx, &ends))
     {
         return LEAVE;
     }

@@ -13,6 +13,7 @@ mod bind;
 mod connect4;
 mod connect6;
 mod ctx;
+mod dns;
 mod egress;
 mod event;
 mod getpeername4;
@@ -21,6 +22,8 @@ mod ingress;
 mod packet;
 mod post_bind4;
 mod post_bind6;
+mod recvmsg4;
+mod recvmsg6;
 mod redirect;
 mod sendmsg4;
 mod sendmsg6;
@@ -39,10 +42,11 @@ use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{
     btf_map, cgroup_skb, cgroup_sock, cgroup_sock_addr, cgroup_sockopt, map, sock_ops,
 };
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::{
     SkBuffContext, SockAddrContext, SockContext, SockOpsContext, SockoptContext,
 };
+use portcullis_ebpf_common::dns::Asker;
 use portcullis_ebpf_common::{DestKey, Listener, Meta, Origin, Session, TupleKey, Turned, UnixKey};
 
 /// What made the pins. Written and read by the daemon only.
@@ -78,6 +82,14 @@ static TURNED: SkStorage<Turned> = SkStorage::new();
 /// Unix addresses that sessions may use; the value says nothing.
 #[map]
 static UNIX_ALLOWED: HashMap<UnixKey, u32> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+
+/// Socket -> who asked the resolver by it.
+#[btf_map]
+static ASKERS: SkStorage<Asker> = SkStorage::new();
+
+/// Where a query comes from -> who asked. LRU: what is forgotten is not answered.
+#[map]
+static QUERIES: LruHashMap<TupleKey, Asker> = LruHashMap::with_max_entries(16_384, 0);
 
 /// Refusals, as `GateEvent`.
 #[map]
@@ -167,6 +179,16 @@ fn unix_connect(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(connect4)]
 fn unix_sendmsg(ctx: SockAddrContext) -> i32 {
     unix_sendmsg::run(&ctx)
+}
+
+#[cgroup_sock_addr(recvmsg4)]
+fn recvmsg4(ctx: SockAddrContext) -> i32 {
+    recvmsg4::run(&ctx)
+}
+
+#[cgroup_sock_addr(recvmsg6)]
+fn recvmsg6(ctx: SockAddrContext) -> i32 {
+    recvmsg6::run(&ctx)
 }
 
 #[panic_handler]

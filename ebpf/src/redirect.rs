@@ -8,6 +8,7 @@ use aya_ebpf::bindings::{BPF_ANY, bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::bpf_get_current_comm;
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie};
 use aya_ebpf::programs::SockAddrContext;
+use portcullis_ebpf_common::dns::DNS_PORT;
 use portcullis_ebpf_common::packet::LOOPBACK;
 use portcullis_ebpf_common::{
     Addr, DestKey, IPPROTO_TCP, Listener, Origin, SOCK_STREAM, Turned, mapped, reason,
@@ -73,7 +74,8 @@ pub fn admit(
         port: attempt.port,
         pad: 0,
     };
-    if DESTINATIONS.get_ptr(key).is_none() {
+    // The gate's resolver answers in the place of every other.
+    if attempt.port != DNS_PORT && DESTINATIONS.get_ptr(key).is_none() {
         return Err(reason::UNKNOWN_DESTINATION);
     }
     // SAFETY: the daemon replaces a listener by removing it first; a value read while

@@ -8,11 +8,12 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::programs::SockContext;
 
-use crate::ORIGINS;
 use crate::event::PASS;
+use crate::{ORIGINS, dns};
 
 #[inline(always)]
 pub fn run(ctx: &SockContext) -> i32 {
+    dns::forget(ctx.sock);
     // SAFETY: the helper takes this program's context.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
     // SAFETY: the entry belongs to this socket and the socket is being closed.

@@ -160,6 +160,20 @@ fn obey(line: &str, sockets: &mut HashMap<String, Socket>) -> Result<String, Err
                 .and_then(|socket| socket.connect(to))
                 .map_err(errno)?;
         }
+        [how @ ("ask" | "ask-connected"), name, to] => {
+            let to: SocketAddr = to.parse().expect("an address");
+            let socket = Socket::new(Domain::for_address(to), Type::DGRAM, None).map_err(errno)?;
+            let limit = Some(Duration::from_secs(1));
+            socket.set_read_timeout(limit).map_err(errno)?;
+            if *how == "ask" {
+                socket.send_to(b"query", &to.into()).map_err(errno)?;
+            } else {
+                socket.connect(&to.into()).map_err(errno)?;
+                socket.send(b"query").map_err(errno)?;
+            }
+            sockets.insert((*name).to_owned(), socket);
+        }
+        ["answer", name] => return answer(&sockets[*name]),
         ["socket", family, kind, protocol] => raw_socket(family, kind, protocol)?,
         ["resolve", host] => {
             use std::net::ToSocketAddrs;
@@ -169,6 +183,17 @@ fn obey(line: &str, sockets: &mut HashMap<String, Socket>) -> Result<String, Err
         other => panic!("no such request: {other:?}"),
     }
     Ok("ok".to_owned())
+}
+
+/// The next datagram, where it seems to come from, and the socket's peer if it has one.
+fn answer(socket: &Socket) -> Result<String, Errno> {
+    let socket = UdpSocket::from(socket.try_clone().map_err(errno)?);
+    let mut buffer = [0; 64];
+    let (length, from) = socket.recv_from(&mut buffer).map_err(errno)?;
+    let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+    let peer = socket.peer_addr();
+    let peer = peer.map_or("-".to_owned(), |addr| addr.to_string());
+    Ok(format!("{text} {} {peer}", from))
 }
 
 fn tcp(peer: SocketAddr) -> Result<Socket, Errno> {

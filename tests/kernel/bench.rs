@@ -49,6 +49,8 @@ impl Bench {
             listener: ListenerConfig {
                 v4: v4(&listener4),
                 v6: Some(v6(&listener6)),
+                dns4: None,
+                dns6: None,
                 netns: NetnsCookie::of_socket(&listener4).expect("netns cookie"),
             },
             connections,

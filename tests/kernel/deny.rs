@@ -80,8 +80,8 @@ fn datagrams() {
     for to in [
         "192.0.2.1:5432",
         "[2001:db8::1]:5432",
-        "127.0.0.1:53",
-        "[::ffff:127.0.0.1]:53",
+        "127.0.0.1:5353",
+        "[::ffff:127.0.0.1]:5353",
     ] {
         assert_eq!(agent.ask(&format!("sendto {to}")), "ECONNREFUSED", "{to}");
         let event = bench.event();

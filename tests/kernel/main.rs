@@ -7,6 +7,7 @@
 mod agent;
 mod bench;
 mod deny;
+mod dns;
 mod leaks;
 mod pins;
 mod redirect;

@@ -79,7 +79,7 @@ fn a_link_that_is_gone_is_seen_and_put_back() {
     );
     bench.kill_daemon();
     bench.start();
-    assert_eq!(bench.gate().layers().expect("in force").len(), 16);
+    assert_eq!(bench.gate().layers().expect("in force").len(), 18);
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_cgroup_that_was_made_anew_is_enforced_again() {
     bench.kill_daemon();
     cgroupfs::remove(bench.cgroup.path()).expect("remove");
     bench.start();
-    assert_eq!(bench.gate().layers().expect("in force").len(), 16);
+    assert_eq!(bench.gate().layers().expect("in force").len(), 18);
     let mut agent = Agent::start(bench.cgroup.path());
     assert_eq!(agent.connect("a", "192.0.2.1:5432"), "ECONNREFUSED");
     assert_eq!(bench.event().reason, Reason::NoSession);
@@ -100,7 +100,7 @@ fn a_second_daemon_is_turned_away() {
     let error = Gate::start(&bench.config).expect_err("locked");
     assert!(matches!(error, CaptureError::Busy(_)), "{error}");
     assert!(matches!(release(&bench.config), Err(CaptureError::Busy(_))));
-    assert_eq!(bench.gate().layers().expect("in force").len(), 16);
+    assert_eq!(bench.gate().layers().expect("in force").len(), 18);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn write_meta(bench: &Bench, abi: u32) {
 fn release_leaves_nothing() {
     let mut bench = Bench::new();
     let (session, agent) = bench.session();
-    assert_eq!(bench.bpffs.pins("portcullis").len(), 10 + 16 + 16);
+    assert_eq!(bench.bpffs.pins("portcullis").len(), 12 + 18 + 18);
     bench.kill_daemon();
     release(&bench.config).expect("release");
     assert!(!bench.bpffs.path().join("portcullis").exists());

@@ -42,6 +42,8 @@ pub(super) const HOOKS: &[Hook] = &[
     hook("setsockopt", 22),
     hook("sendmsg4", 14),
     hook("sendmsg6", 15),
+    hook("recvmsg4", 19),
+    hook("recvmsg6", 20),
     hook("getpeername4", 29),
     hook("getpeername6", 30),
     hook("connect4", 10),

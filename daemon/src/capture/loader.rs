@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use aya::maps::{Array, MapData, MapInfo};
 use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader};
+use portcullis_ebpf_common::dns::Asker;
 use portcullis_ebpf_common::{
     ABI, DestKey, GateEvent, Listener, Meta, Origin, Session, TupleKey, Turned, UnixKey,
 };
@@ -24,7 +25,7 @@ const fn size<T>() -> u32 {
 }
 
 /// Every map with its key and value size.
-const MAPS: [(&str, u32, u32); 10] = [
+const MAPS: [(&str, u32, u32); 12] = [
     ("META", size::<u32>(), size::<Meta>()),
     ("SESSIONS", size::<u64>(), size::<Session>()),
     ("LISTENERS", size::<u64>(), size::<Listener>()),
@@ -32,6 +33,8 @@ const MAPS: [(&str, u32, u32); 10] = [
     ("ORIGINS", size::<u64>(), size::<Origin>()),
     ("TUPLES", size::<TupleKey>(), size::<u64>()),
     ("TURNED", size::<u32>(), size::<Turned>()),
+    ("ASKERS", size::<u32>(), size::<Asker>()),
+    ("QUERIES", size::<TupleKey>(), size::<Asker>()),
     ("UNIX_ALLOWED", size::<UnixKey>(), size::<u32>()),
     ("EVENTS", 0, 0),
     ("LOST", size::<u32>(), size::<u64>()),

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aya::Pod;
 use aya::maps::{Map, MapData, MapError};
+use portcullis_ebpf_common::dns::Asker;
 use portcullis_ebpf_common::{DestKey, LISTENER_V6, Listener, Origin, Session, TupleKey, words};
 
 use super::unix::UnixAllowed;
@@ -94,6 +95,7 @@ pub(super) struct Maps {
     destinations: Table<DestKey, u32>,
     pub(super) origins: Table<u64, Origin>,
     pub(super) tuples: Table<TupleKey, u64>,
+    pub(super) queries: Table<TupleKey, Asker>,
     pub(super) unix: UnixAllowed,
 }
 
@@ -105,6 +107,7 @@ impl Maps {
             destinations: Table::take(object, "DESTINATIONS")?,
             origins: Table::take(object, "ORIGINS")?,
             tuples: Table::take(object, "TUPLES")?,
+            queries: Table::take(object, "QUERIES")?,
             unix: UnixAllowed::new(Table::take(object, "UNIX_ALLOWED")?)?,
         })
     }
@@ -163,6 +166,7 @@ fn listener(config: &ListenerConfig) -> Listener {
         port6: config.v6.map_or(0, |v6| v6.port()),
         v6: config.v6.map_or([0; 4], |v6| words(v6.ip().octets())),
         flags: if config.v6.is_some() { LISTENER_V6 } else { 0 },
-        pad: 0,
+        dns4: config.dns4.unwrap_or(0),
+        dns6: config.v6.and(config.dns6).unwrap_or(0),
     }
 }

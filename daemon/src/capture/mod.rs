@@ -9,6 +9,7 @@
 mod attach;
 mod by_number;
 pub mod cgroupfs;
+mod dns;
 mod error;
 mod events;
 mod host;
@@ -30,6 +31,7 @@ use nix::fcntl::Flock;
 use portcullis_ebpf_common::Session;
 
 pub use attach::{Layer, Layers, MissingLayer};
+pub use dns::{Asker, AskerSource};
 pub use error::CaptureError;
 pub use events::{Events, GateRefused, Reason};
 pub use netns::{Netns, NetnsCookie, NetnsId};
@@ -66,6 +68,10 @@ pub struct ListenerConfig {
     pub v4: SocketAddrV4,
     /// IPv6; without it IPv6 connects are refused.
     pub v6: Option<SocketAddrV6>,
+    /// UDP port of the resolver at the IPv4 address; without it queries are refused.
+    pub dns4: Option<u16>,
+    /// The same at the IPv6 address.
+    pub dns6: Option<u16>,
     /// The namespace; sockets of others are not sent here.
     pub netns: NetnsCookie,
 }
@@ -91,6 +97,12 @@ impl OriginSource for Gate {
         netns: NetnsCookie,
     ) -> Result<Option<Origin>, CaptureError> {
         Self::take_origin(self, peer, netns)
+    }
+}
+
+impl AskerSource for Gate {
+    fn asker(&self, peer: PeerAddr, netns: NetnsCookie) -> Result<Option<Asker>, CaptureError> {
+        dns::asker(&self.maps, peer, netns)
     }
 }
 

@@ -140,6 +140,8 @@ impl Listeners {
         Ok(ListenerConfig {
             v4: address4(&self.v4)?,
             v6: v6.transpose()?,
+            dns4: None,
+            dns6: None,
             netns: self.netns()?,
         })
     }

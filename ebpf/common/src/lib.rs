@@ -6,11 +6,12 @@
 //! A change to any layout here, or to what a map holds, raises [`ABI`].
 #![no_std]
 
+pub mod dns;
 pub mod options;
 pub mod packet;
 
 /// Version of the map layouts. Pins of another version are refused, never read.
-pub const ABI: u32 = 2;
+pub const ABI: u32 = 3;
 
 /// Deepest cgroup level (the root is level 0) at which a session is looked for. A process
 /// that sits deeper is refused: a narrower session could hide there.
@@ -60,8 +61,10 @@ pub struct Listener {
     pub v6: Addr,
     /// [`LISTENER_V6`].
     pub flags: u32,
-    /// Zero.
-    pub pad: u32,
+    /// UDP port of the resolver at the IPv4 address; 0 where there is none.
+    pub dns4: u16,
+    /// The same at the IPv6 address.
+    pub dns6: u16,
 }
 
 /// An agent session; its key is the id of its cgroup.
@@ -321,15 +324,18 @@ const _: () = {
 
 #[cfg(feature = "user")]
 mod pod {
+    use crate::dns::Asker;
+    use crate::*;
+
     macro_rules! pod {
         ($($name:ident),*) => {$(
             // SAFETY: `repr(C)`, integers and arrays of integers only, no padding (the
             // size asserts above would differ), every bit pattern valid.
-            unsafe impl aya::Pod for crate::$name {}
+            unsafe impl aya::Pod for $name {}
         )*};
     }
     pod!(
-        Meta, Listener, Session, DestKey, Origin, TupleKey, Turned, UnixKey, GateEvent
+        Meta, Listener, Session, DestKey, Origin, TupleKey, Turned, UnixKey, GateEvent, Asker
     );
 }
 

@@ -5,6 +5,7 @@
 //! this same binary; the sockets that only Python makes easily, by `escape`.
 
 mod agent;
+mod bad;
 mod bench;
 mod deny;
 mod escape;

@@ -1,8 +1,7 @@
 //! Two network namespaces with a cable between them: one for the agent, one for what it
 //! must not reach. Nothing of the host's own network is touched.
 
-use std::io::ErrorKind;
-use std::mem::MaybeUninit;
+use std::io::{ErrorKind, Read};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -61,14 +60,9 @@ impl World {
     fn frame(&self, limit: Duration) -> Option<Frame> {
         let limit = limit.max(Duration::from_millis(1));
         self.sink.set_read_timeout(Some(limit)).expect("a time-out");
-        let mut buffer = [MaybeUninit::uninit(); 2048];
-        match self.sink.recv(&mut buffer) {
-            Ok(length) => {
-                let received = buffer.into_iter().take(length);
-                // SAFETY: recv has written this many bytes.
-                let bytes = received.map(|byte| unsafe { byte.assume_init() });
-                Some(Frame(bytes.collect()))
-            }
+        let mut buffer = [0; 2048];
+        match (&self.sink).read(&mut buffer) {
+            Ok(length) => Some(Frame(buffer.into_iter().take(length).collect())),
             Err(error) if error.kind() == ErrorKind::Interrupted => self.frame(limit),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 None

@@ -409,3 +409,15 @@ pub fn has_landlock() -> bool {
         ) > 0
     }
 }
+
+/// The process at the other end of a unix connection, as it was when that connected:
+/// `SO_PEERPIDFD` (Linux 6.5).
+pub fn peer_process(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: the option is a descriptor, which is a C integer.
+    let fd = unsafe { socket_option(socket, libc::SOL_SOCKET, libc::SO_PEERPIDFD, -1 as c_int) }?;
+    if fd < 0 {
+        return Err(io::Error::from(io::ErrorKind::Unsupported));
+    }
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

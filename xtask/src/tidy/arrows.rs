@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("app", &["*"]),
     ("config", &["*"]),
     // launch: `portcullis run` takes from itself what an agent may not have.
+    // sys: the process that asks, as it was when it connected.
     (
         "control",
         &[
@@ -22,6 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "audit",
             "types",
             "launch",
+            "sys",
             "proxy::SessionsHandle",
         ],
     ),

@@ -7,6 +7,7 @@
 mod agent;
 mod bad;
 mod bench;
+mod cost;
 mod deny;
 mod dns;
 mod escape;

@@ -10,6 +10,7 @@ mod drivers;
 mod hostile;
 mod journald;
 mod lifecycle;
+mod model;
 mod policy_files;
 mod reload;
 mod run;

@@ -13,6 +13,7 @@ mod journald;
 mod launcher;
 mod lifecycle;
 mod metrics;
+mod model;
 mod namespaces;
 mod policy_files;
 mod reload;

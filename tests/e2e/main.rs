@@ -21,3 +21,4 @@ mod run;
 mod stage;
 mod statements;
 mod upstream;
+mod upstream_tls;

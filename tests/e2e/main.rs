@@ -6,6 +6,7 @@
 mod audit;
 mod connections;
 mod credential;
+mod dns;
 mod drivers;
 mod hostile;
 mod journald;

@@ -23,10 +23,11 @@ use tokio::sync::watch;
 
 use crate::audit::AuditLog;
 use crate::capture::OriginSource;
+use crate::dns::Resolver;
 use crate::identity::Registry;
 use crate::policy::Policy;
 use crate::protocol::postgres::analyse::Cache;
-pub use destinations::{Destinations, Target, resolve};
+pub use destinations::{Destinations, Found, Target, resolve};
 pub use listener::{Listeners, bind, bind_abroad};
 use refusals::RefusalLog;
 use upstream::TlsClients;
@@ -58,6 +59,8 @@ pub struct Proxy {
     pub audit: Arc<AuditLog>,
     /// Where connections came from.
     pub origins: Arc<dyn OriginSource>,
+    /// Answers the agents' queries.
+    pub resolver: Arc<Resolver>,
     /// Analysed statements.
     pub statements: Arc<Cache>,
     /// Bounds.
@@ -81,6 +84,8 @@ pub struct Parts {
     pub audit: Arc<AuditLog>,
     /// See [`Proxy::origins`].
     pub origins: Arc<dyn OriginSource>,
+    /// See [`Proxy::resolver`].
+    pub resolver: Arc<Resolver>,
     /// See [`Proxy::limits`].
     pub limits: Limits,
 }
@@ -94,6 +99,7 @@ impl Proxy {
             sessions: parts.sessions,
             audit: parts.audit,
             origins: parts.origins,
+            resolver: parts.resolver,
             statements: Arc::new(Cache::new(STATEMENTS, STATEMENT_BYTES)),
             limits: parts.limits,
             cancels: cancel::Cancels::default(),

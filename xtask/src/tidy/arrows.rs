@@ -29,7 +29,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         "proxy",
         &[
             "protocol", "policy", "masking", "approval", "audit", "vault", "identity", "capture",
-            // Whether an agent that says nothing is still there.
+            // Which name a session asked for; queries that come by TCP.
+            "dns", // Whether an agent that says nothing is still there.
             "sys", "types",
         ],
     ),
@@ -45,6 +46,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     // A record lists what was judged.
     ("audit", &["policy::Effect", "types"]),
+    // Its answers depend on the policy, are recorded, and it must know who asks. It has its
+    // own sockets, as the gate's listeners don't carry datagrams.
+    ("dns", &["policy", "audit", "identity", "capture", "types"]),
     ("capture", &["sys", "types"]),
     ("identity", &["sys", "types"]),
     ("policy", &["types"]),
@@ -87,6 +91,7 @@ const ONLY_IN: &[(&str, &str)] = &[
     ("aya_log", "capture"),
     ("pg_query", "protocol"),
     ("axum", "control"),
+    ("hickory_proto", "dns"),
 ];
 
 /// Checks one file; files outside `daemon/src` have no arrows.

@@ -4,11 +4,18 @@
 //! destinations, control socket; then ready. Whatever fails before that ends the process.
 //! Stop is the reverse, with running operations given time to end. The gate stays shut.
 
+mod degraded;
+mod flood;
+mod hidden;
+mod launched;
 mod lock;
 mod namespaces;
 mod policies;
+mod refused;
 mod sessions;
 mod tasks;
+mod unix;
+mod words;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
@@ -111,6 +118,11 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         listener.context("getsockopt(SO_NETNS_COOKIE): Linux 5.14 or newer is needed")?;
     let (gate, events) = Gate::start(&gate_config(&config, listener))?;
     let gate = Arc::new(gate);
+    let missing = degraded::missing(&gate);
+    degraded::check(&missing, &config.gate.accept_degraded)?;
+    for layer in &missing {
+        tracing::warn!("{}", degraded::line(layer));
+    }
     let registry = Arc::new(Registry::default());
     let adopted = sessions::adopt(&gate, &registry)?;
     let destinations = Arc::new(ArcSwap::from_pointee(Destinations::default()));
@@ -143,6 +155,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         port: config.gate.port,
     })?);
     namespaces.scan();
+    let control = server::bind(&config.socket(), config.control.group.as_deref())?;
     let sessions = Arc::new(Sessions::new(
         sessions::Parts {
             gate,
@@ -150,10 +163,12 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             namespaces: Arc::clone(&namespaces),
             proxy: Arc::clone(&proxy),
             policies: Arc::clone(&policies),
+            missing,
         },
         &config,
     ));
-    let control = server::bind(&config.socket(), config.control.group.as_deref())?;
+    sessions.allow_unix_sockets();
+    let metrics = server::bind_metrics(config.metrics.listen)?;
     let started = StartBody {
         version: env!("CARGO_PKG_VERSION"),
         generation: policies.generation(),
@@ -165,6 +180,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
     tokio::spawn(listeners.serve(Arc::clone(&proxy)));
     tokio::spawn(server::serve(control, Arc::clone(&sessions) as _));
+    if let Some(metrics) = metrics {
+        tokio::spawn(server::serve_metrics(metrics, Arc::clone(&sessions) as _));
+    }
     tasks::spawn(tasks::Parts {
         events,
         sessions,

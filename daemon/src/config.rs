@@ -1,6 +1,7 @@
 //! The daemon's own configuration file. Unknown keys are refused; every key has a default.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -24,6 +25,17 @@ pub struct Config {
     pub audit: Audit,
     /// Bounds.
     pub limits: Limits,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+/// `metrics:`
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    /// A loopback address and port where `GET /metrics` is answered to whoever asks; the
+    /// control socket answers it always.
+    pub listen: Option<SocketAddr>,
 }
 
 /// `control:`
@@ -47,6 +59,9 @@ pub struct Gate {
     pub bpffs: PathBuf,
     /// Directory of the pins below it.
     pub pins: String,
+    /// Layers that may be missing on this host; any other missing layer is an error at
+    /// start.
+    pub accept_degraded: Vec<String>,
 }
 
 /// `audit:`
@@ -94,6 +109,7 @@ impl Default for Config {
             gate: Gate::default(),
             audit: Audit::default(),
             limits: Limits::default(),
+            metrics: Metrics::default(),
         }
     }
 }
@@ -105,6 +121,7 @@ impl Default for Gate {
             port: 1007,
             bpffs: "/sys/fs/bpf".into(),
             pins: "portcullis".into(),
+            accept_degraded: Vec::new(),
         }
     }
 }
@@ -186,6 +203,11 @@ impl Config {
                 ));
             }
         }
+        if let Some(address) = self.metrics.listen
+            && !address.ip().is_loopback()
+        {
+            return Err(format!("metrics.listen: {address} is not on the loopback"));
+        }
         if self.limits.message_bytes < 1024 || self.limits.message_bytes > 1 << 30 {
             return Err("limits.message_bytes: must be from 1024 to 1073741824".into());
         }
@@ -211,6 +233,15 @@ mod tests {
         );
         let error = Config::parse("gate: {prot: 7000}\n").expect_err("unknown key");
         assert!(error.contains("prot"), "{error}");
+    }
+
+    #[test]
+    fn metrics_stay_on_the_loopback() {
+        for (address, fits) in [("127.0.0.1:9187", true), ("0.0.0.0:9187", false)] {
+            let config = Config::parse(&format!("metrics: {{listen: '{address}'}}\n"));
+            let checked = config.expect("valid").check();
+            assert_eq!(checked.is_ok(), fits, "{address}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::ffi::{CStr, c_int, c_long};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use nix::sys::signal::{self, SigHandler, Signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -279,4 +280,154 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Address family that a socket was made with: `SO_DOMAIN`.
+pub fn socket_domain(socket: BorrowedFd<'_>) -> io::Result<c_int> {
+    // SAFETY: the option is a C integer.
+    unsafe { socket_option(socket, libc::SOL_SOCKET, libc::SO_DOMAIN, 0 as c_int) }
+}
+
+fn done(result: c_long) -> io::Result<()> {
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// A copy of the mount that a file is on, from that file down, tied to nothing yet:
+/// `open_tree(2)` with `OPEN_TREE_CLONE` (Linux 5.2). With `deep` also the mounts below.
+pub fn clone_mount(file: BorrowedFd<'_>, deep: bool) -> io::Result<OwnedFd> {
+    let deep = if deep { libc::AT_RECURSIVE } else { 0 };
+    let flags = libc::OPEN_TREE_CLONE
+        | libc::OPEN_TREE_CLOEXEC
+        | (libc::AT_EMPTY_PATH | deep).cast_unsigned();
+    // SAFETY: the path is an empty C string that outlives the call.
+    let fd = unsafe { libc::syscall(libc::SYS_open_tree, file.as_raw_fd(), c"".as_ptr(), flags) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Mounts a copy made by [`clone_mount`] over a file or directory: `move_mount(2)`.
+pub fn put_mount(mount: BorrowedFd<'_>, over: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
+    // SAFETY: both paths are empty C strings that outlive the call.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            over.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+        )
+    })
+}
+
+/// Sets attributes (`MOUNT_ATTR_*`) of the mount that a file is on, and makes it private:
+/// `mount_setattr(2)` (Linux 5.12). With `deep` also of the mounts below.
+pub fn set_mount(file: BorrowedFd<'_>, deep: bool, attributes: u64) -> io::Result<()> {
+    let deep = if deep { libc::AT_RECURSIVE } else { 0 };
+    let change = libc::mount_attr {
+        attr_set: attributes,
+        attr_clr: 0,
+        propagation: libc::MS_PRIVATE,
+        userns_fd: 0,
+    };
+    // SAFETY: the pointer and size describe `change`, the path is an empty C string.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | deep,
+            &raw const change,
+            size_of::<libc::mount_attr>(),
+        )
+    })
+}
+
+/// Empties the capability bounding set of this process (`PR_CAPBSET_DROP`).
+///
+/// # Errors
+/// `EPERM` without CAP_SETPCAP.
+pub fn drop_bounding_set() -> io::Result<()> {
+    // The kernel has 41 today and says EINVAL for the first that it does not have.
+    for capability in 0..64 {
+        // SAFETY: the call takes numbers only.
+        let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        match done(result.into()) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(()),
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+/// Locks that user id 0 has no capabilities of its own, and that none are kept or raised:
+/// `PR_SET_SECUREBITS`.
+pub fn lock_securebits() -> io::Result<()> {
+    // NOROOT, NO_SETUID_FIXUP and NO_CAP_AMBIENT_RAISE, each with its lock, and KEEP_CAPS's.
+    const BITS: libc::c_ulong = 0b1110_1111;
+    // SAFETY: the call takes numbers only.
+    done(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, BITS, 0, 0, 0) }.into())
+}
+
+/// Empties the effective, permitted, inheritable and ambient capability sets: `capset(2)`.
+pub fn drop_capabilities() -> io::Result<()> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: c_int,
+    }
+    let header = Header {
+        version: 0x2008_0522, // _LINUX_CAPABILITY_VERSION_3
+        pid: 0,
+    };
+    let none = [[0_u32; 3]; 2];
+    // SAFETY: the layouts are the kernel's for version 3, and outlive the call.
+    done(unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) })?;
+    let clear = libc::PR_CAP_AMBIENT_CLEAR_ALL;
+    // SAFETY: the call takes numbers only.
+    done(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, clear, 0, 0, 0) }.into())
+}
+
+/// Whether Landlock is there and switched on: `landlock_create_ruleset(2)` (Linux 5.13).
+pub fn has_landlock() -> bool {
+    const VERSION: u32 = 1; // LANDLOCK_CREATE_RULESET_VERSION
+    // SAFETY: with this flag the call takes no pointer and only answers a number.
+    unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<u8>(),
+            0_usize,
+            VERSION,
+        ) > 0
+    }
+}
+
+/// The process at the other end of a unix connection, as it was when that connected:
+/// `SO_PEERPIDFD` (Linux 6.5).
+pub fn peer_process(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: the option is a descriptor, which is a C integer.
+    let fd = unsafe { socket_option(socket, libc::SOL_SOCKET, libc::SO_PEERPIDFD, -1 as c_int) }?;
+    if fd < 0 {
+        return Err(io::Error::from(io::ErrorKind::Unsupported));
+    }
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Lets a write to a closed pipe end the process, as is usual for commands whose output
+/// goes to `head`: Rust starts with SIGPIPE ignored.
+pub fn die_of_closed_pipes() {
+    // SAFETY: the default action is no handler of ours; nothing runs in signal context.
+    let result = unsafe { signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    // Only an invalid signal number fails, and this is none.
+    debug_assert!(result.is_ok());
 }

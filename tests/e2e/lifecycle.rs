@@ -140,29 +140,34 @@ fn without_root_it_says_so_in_one_line() {
     assert!(line.contains("root"), "{line}");
 }
 
-#[test]
-fn without_cgroup2_it_says_so_in_one_line() {
+/// What the daemon says in a mount namespace where `spoil` has run with `$1` = `path`.
+fn without(spoil: &str, path: &str) -> String {
     let stage = Stage::unstarted(|_| ());
-    let mount = leftovers::cgroup2_mount().expect("cgroup2 is mounted");
+    let script = format!("{spoil}; shift; exec \"$@\"");
     let mut command = Command::new("unshare");
-    command.args([
-        "-m",
-        "--propagation",
-        "private",
-        "sh",
-        "-c",
-        "umount -l \"$1\"; shift; exec \"$@\"",
-        "sh",
-    ]);
+    command.args(["-m", "--propagation", "private", "sh", "-c", &script, "sh"]);
     command
-        .arg(mount)
+        .arg(path)
         .arg(binaries().daemon)
         .arg("--config")
         .arg(stage.daemon.config());
     let done = process::run(&mut command, "", LIMIT).expect("ends");
     assert_eq!(done.code(), 1, "{}", done.both());
-    let line = one_line(&done.stderr);
-    assert!(line.contains("cgroup"), "{line}");
+    one_line(&done.stderr).to_owned()
+}
+
+#[test]
+fn without_cgroup2_it_says_so_in_one_line() {
+    let mount = leftovers::cgroup2_mount().expect("cgroup2 is mounted");
+    let mount = mount.to_str().expect("UTF-8");
+    let line = without("umount -l \"$1\"", mount);
+    assert!(line.contains("mount -t cgroup2"), "{line}");
+}
+
+#[test]
+fn without_btf_it_says_so_in_one_line() {
+    let line = without("mount -t tmpfs none \"$1\"", "/sys/kernel/btf");
+    assert!(line.contains("CONFIG_DEBUG_INFO_BTF"), "{line}");
 }
 
 #[test]

@@ -6,11 +6,15 @@
 mod audit;
 mod connections;
 mod credential;
+mod degraded;
 mod dns;
 mod drivers;
 mod hostile;
 mod journald;
+mod launcher;
 mod lifecycle;
+mod metrics;
+mod model;
 mod namespaces;
 mod policy_files;
 mod reload;

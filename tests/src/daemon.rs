@@ -39,6 +39,10 @@ pub struct Options {
     pub limits: String,
     /// `audit.journald`.
     pub journald: &'static str,
+    /// `gate.accept_degraded`, as YAML flow: what the tests' kernels do not have.
+    pub accept_degraded: &'static str,
+    /// Further lines of the configuration.
+    pub extra: String,
     /// Lets the account `nobody` use the control socket, and puts a copy of `portcullis`
     /// where it can be run: the build directory may be closed to others.
     pub for_nobody: bool,
@@ -56,6 +60,8 @@ impl Options {
                 "{connections: 2000, startup_seconds: 3, message_bytes: 16777216, drain_seconds: 2}"
                     .into(),
             journald: "off",
+            accept_degraded: "[lsm]",
+            extra: String::new(),
             for_nobody: false,
             hosts: String::new(),
         }
@@ -136,6 +142,7 @@ impl Daemon {
         let dir = self.dir.path().display();
         let (cgroup, port) = (&self.cgroup, port::free_privileged()?);
         let (journald, limits) = (options.journald, &options.limits);
+        let (accepted, extra) = (options.accept_degraded, &options.extra);
         let control = if options.for_nobody {
             "control: {group: nogroup}\n"
         } else {
@@ -143,8 +150,9 @@ impl Daemon {
         };
         Ok(format!(
             "policies: {dir}/policies\nrun_dir: {dir}/run\n\
-             gate: {{cgroup: {cgroup}, port: {port}, bpffs: {dir}/bpf, pins: {cgroup}}}\n\
-             audit: {{file: {dir}/log/audit.jsonl, journald: {journald}}}\nlimits: {limits}\n{control}"
+             gate: {{cgroup: {cgroup}, port: {port}, bpffs: {dir}/bpf, pins: {cgroup}, \
+             accept_degraded: {accepted}}}\n\
+             audit: {{file: {dir}/log/audit.jsonl, journald: {journald}}}\nlimits: {limits}\n{control}{extra}"
         ))
     }
 

@@ -1,6 +1,7 @@
 //! Developer tasks; this file only dispatches. Each command has a file of its own.
 
 mod bench;
+mod bench_gate;
 mod bench_report;
 mod build;
 mod build_ebpf;
@@ -11,6 +12,7 @@ mod setup;
 mod test;
 mod test_counts;
 mod tidy;
+mod vm_test;
 
 use std::process::ExitCode;
 
@@ -34,10 +36,13 @@ enum Task {
     Demo,
     /// Run the unit, kernel and end-to-end tests (as root).
     Test(test::Args),
-    /// Measure pgbench direct, through PgBouncer and through Portcullis (as root).
+    /// Measure pgbench direct, through PgBouncer and through Portcullis; `gate`: what the
+    /// kernel hooks cost (as root).
     Bench(bench::Args),
     /// Check the rules of the house: arrows, sizes, unsafe, formatting, lints.
     Tidy(tidy::Args),
+    /// Test the gate on systemd hosts with other kernels, in virtual machines (as root).
+    VmTest(vm_test::Args),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +53,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Tidy(args) => tidy::run(&args),
+        Task::VmTest(args) => vm_test::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

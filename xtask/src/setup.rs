@@ -42,13 +42,14 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Installs what is missing.
 pub fn run() -> Result<()> {
-    packages()?;
+    install(PACKAGES)?;
     portcullis_ebpf_builder::setup(|step| println!("setup: {step}"))?;
     venv()
 }
 
-fn packages() -> Result<()> {
-    let missing: Vec<&str> = PACKAGES
+/// Installs the Debian packages of a list that are missing; each comes with its purpose.
+pub fn install(packages: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<&str> = packages
         .iter()
         .map(|(name, _)| *name)
         .filter(|name| !is_installed(name))
@@ -62,7 +63,7 @@ fn packages() -> Result<()> {
         "no apt-get here; install these by hand: {}",
         missing.join(" ")
     );
-    for (name, why) in PACKAGES.iter().filter(|(name, _)| missing.contains(name)) {
+    for (name, why) in packages.iter().filter(|(name, _)| missing.contains(name)) {
         println!("setup: {name} is missing ({why})");
     }
     let _quiet = NoServices::new()?;

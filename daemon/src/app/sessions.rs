@@ -8,13 +8,15 @@ use serde::Serialize;
 
 use super::namespaces::Namespaces;
 use super::policies::Policies;
+use super::{hidden, launched, unix};
 use crate::audit::{Context, Event, Record, SessionContext};
-use crate::capture::{Adopted, Gate, cgroupfs};
+use crate::capture::{Adopted, Gate, MissingLayer, cgroupfs};
 use crate::config::Config;
-use crate::control::api::{LayerInfo, SessionInfo, StartSession, Started, Status};
+use crate::control::api::{DegradedInfo, LayerInfo, SessionInfo, StartSession, Started, Status};
 use crate::control::server::ControlError;
 use crate::control::{Peer, SessionsHandle};
 use crate::identity::{AgentSession, Registry};
+use crate::metrics::Gauges;
 use crate::policy::Policy;
 use crate::proxy::Proxy;
 use crate::types::{CgroupId, Principal, SessionId};
@@ -26,6 +28,8 @@ pub(super) struct Parts {
     pub(super) namespaces: Arc<Namespaces>,
     pub(super) proxy: Arc<Proxy>,
     pub(super) policies: Arc<Policies>,
+    /// Layers that this host does not have.
+    pub(super) missing: Vec<MissingLayer>,
 }
 
 /// Starts and ends sessions.
@@ -33,6 +37,10 @@ pub(super) struct Sessions {
     parts: Parts,
     limit: usize,
     audit_file: PathBuf,
+    /// What agents of root do not see.
+    hide: Vec<PathBuf>,
+    /// Of the control socket.
+    control_group: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -78,6 +86,18 @@ impl Sessions {
             parts,
             limit: config.limits.sessions,
             audit_file,
+            hide: hidden::of_config(config),
+            control_group: control_group(config),
+        }
+    }
+
+    /// Tells the kernel which unix sockets each session may reach by the policy of now.
+    pub(super) fn allow_unix_sockets(&self) {
+        let policy = self.parts.proxy.policy.load();
+        for session in self.parts.registry.list() {
+            if let Err(error) = unix::allow(&self.parts.gate, &session, &policy) {
+                tracing::error!("unix sockets of session {}: {error}", session.id);
+            }
         }
     }
 
@@ -153,14 +173,28 @@ impl Sessions {
         // empty sessions, never sees it empty. Until then nothing passes from it.
         cgroupfs::move_process(&session.path, peer.pid)
             .with_context(|| format!("cannot move process {} into its cgroup", peer.pid))?;
-        self.parts.gate.open_session(session.cgroup)?;
         self.parts.registry.insert(session.clone());
         self.parts
             .namespaces
             .open_for(peer.pid, session)
             .context("cannot open the gate in the network namespace of the process")?;
+        self.parts.gate.open_session(session.cgroup)?;
+        // After the registry, so that a reload in between reaches this session too.
+        let policy = self.parts.proxy.policy.load();
+        unix::allow(&self.parts.gate, session, &policy)?;
         Ok(())
     }
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+fn control_group(config: &Config) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt;
+    config.control.group.as_ref()?;
+    let socket = std::fs::metadata(config.socket()).ok()?;
+    Some(socket.gid())
 }
 
 fn context(session: &AgentSession) -> Context {
@@ -213,6 +247,8 @@ impl SessionsHandle for Sessions {
             let text = format!("limits.sessions: there are {} sessions already", self.limit);
             return Err(ControlError::Unavailable(text));
         }
+        let unix_sockets = policy.unix_sockets_of(&principal);
+        let unix_sockets = unix_sockets.iter().map(ToString::to_string).collect();
         let session = self.begin(peer, principal).map_err(|error| {
             tracing::error!("no session for process {}: {error:#}", peer.pid);
             ControlError::Unavailable(format!("{error:#}"))
@@ -220,6 +256,9 @@ impl SessionsHandle for Sessions {
         Ok(Started {
             session: session.id.to_string(),
             roles,
+            hide: [self.hide.clone(), hidden::credentials(&policy)].concat(),
+            unix_sockets,
+            control_group: self.control_group,
         })
     }
 
@@ -232,8 +271,23 @@ impl SessionsHandle for Sessions {
             uid: session.uid,
             started: session.started.clone(),
             cgroup: session.path.display().to_string(),
+            launcher: launched::is_confined(&session.path),
         };
         self.parts.registry.list().iter().map(info).collect()
+    }
+
+    fn metrics(&self) -> String {
+        let parts = &self.parts;
+        let (audit_failures, journal_dropped) = parts.proxy.audit.failures();
+        parts.proxy.metrics.render(&Gauges {
+            connections: count(parts.proxy.open()),
+            sessions: count(parts.registry.len()),
+            generation: parts.policies.generation(),
+            policy_rejected: !parts.policies.problem().is_empty(),
+            audit_failures,
+            journal_dropped,
+            degraded: count(parts.missing.len()),
+        })
     }
 
     fn status(&self) -> Status {
@@ -255,12 +309,23 @@ impl SessionsHandle for Sessions {
             proxy,
             policies,
             namespaces: _,
+            missing,
         } = &self.parts;
+        let degraded = missing
+            .iter()
+            .map(|layer| DegradedInfo {
+                layer: layer.name.into(),
+                why: layer.why.clone(),
+                leaves_open: layer.leaves_open.into(),
+            })
+            .collect();
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             layers,
+            degraded,
             gate_problem,
+            session_layers: self.list(),
             cgroup: gate.enforced().display().to_string(),
             generation: policies.generation(),
             policies: policies.path().display().to_string(),

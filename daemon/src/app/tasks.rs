@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::namespaces::{self, Namespaces};
 use super::policies::Policies;
+use super::refused::Recorder;
 use super::sessions::Sessions;
-use crate::audit::{AuditLog, Event, Record};
-use crate::capture::{CaptureError, Events, Gate, GateRefused};
+use crate::audit::AuditLog;
+use crate::capture::{CaptureError, Events, Gate};
 use crate::dns::Resolver;
 use crate::proxy::{self, Destinations, Proxy};
 
@@ -27,8 +27,6 @@ const FLUSH: Duration = Duration::from_millis(100);
 const RESOLVE: Duration = Duration::from_secs(30);
 /// Files of a policy are often changed together.
 const SETTLE: Duration = Duration::from_millis(200);
-/// Refusals recorded each second; the rest is counted.
-const REFUSALS: u64 = 100;
 
 /// What the tasks need.
 pub(super) struct Parts {
@@ -71,21 +69,23 @@ pub(super) fn spawn(parts: Parts) {
         audit,
         proxy,
     } = parts;
-    tokio::spawn(record_events(
-        events,
-        Arc::clone(&sessions),
-        Arc::clone(&namespaces),
-        Arc::clone(&audit),
-    ));
+    let recorder = Recorder {
+        sessions: Arc::clone(&sessions),
+        audit: Arc::clone(&audit),
+        metrics: Arc::clone(&proxy.metrics),
+        namespaces: Arc::clone(&namespaces),
+    };
+    tokio::spawn(recorder.run(events));
     namespaces::watch(&namespaces);
-    tokio::spawn(every(REAP, move || sessions.reap()));
+    let reaper = Arc::clone(&sessions);
+    tokio::spawn(every(REAP, move || reaper.reap()));
     tokio::spawn(every(FLUSH, move || {
         if let Err(error) = audit.flush() {
             proxy.report(&error.to_string());
         }
     }));
     watch(Arc::clone(&reach.policies));
-    tokio::spawn(follow_policy(reach));
+    tokio::spawn(follow_policy(reach, sessions));
 }
 
 async fn every(period: Duration, mut work: impl FnMut()) {
@@ -97,13 +97,14 @@ async fn every(period: Duration, mut work: impl FnMut()) {
     }
 }
 
-async fn follow_policy(reach: Reach) {
+async fn follow_policy(reach: Reach, sessions: Arc<Sessions>) {
     let mut changes = reach.policies.changes();
     loop {
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
             () = sleep(RESOLVE) => {}
         }
+        sessions.allow_unix_sockets();
         if let Err(error) = reach.refresh().await {
             tracing::error!("destinations: {error}");
         }
@@ -163,69 +164,4 @@ fn parent(path: &Path) -> PathBuf {
         Some(parent) if parent != Path::new("") => parent.to_owned(),
         _ => PathBuf::from("."),
     }
-}
-
-#[derive(Serialize)]
-struct RefusedBody<'a> {
-    reason: String,
-    layer: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    destination: Option<String>,
-    pid: u32,
-    uid: u32,
-    command: &'a str,
-    family: u32,
-    #[serde(rename = "type")]
-    kind: u32,
-    protocol: u32,
-    /// Refusals that were not recorded since the last one that was.
-    dropped: u64,
-}
-
-async fn record_events(
-    mut events: Events,
-    sessions: Arc<Sessions>,
-    namespaces: Arc<Namespaces>,
-    audit: Arc<AuditLog>,
-) {
-    let mut window = tokio::time::Instant::now();
-    let (mut recorded, mut dropped) = (0, 0);
-    loop {
-        let refused = match events.next().await {
-            Ok(refused) => refused,
-            Err(error) => {
-                tracing::error!("kernel events can't be read: {error}");
-                return;
-            }
-        };
-        namespaces.notice(&refused);
-        if window.elapsed() >= Duration::from_secs(1) {
-            window = tokio::time::Instant::now();
-            recorded = 0;
-        }
-        if recorded >= REFUSALS {
-            dropped += 1;
-            continue;
-        }
-        recorded += 1;
-        record_refused(&refused, dropped, &sessions, &audit);
-        dropped = 0;
-    }
-}
-
-fn record_refused(refused: &GateRefused, dropped: u64, sessions: &Sessions, audit: &AuditLog) {
-    let body = RefusedBody {
-        reason: refused.reason.to_string(),
-        layer: refused.hook,
-        destination: refused.dst.map(|dst| dst.to_string()),
-        pid: refused.pid,
-        uid: refused.uid,
-        command: &refused.comm,
-        family: refused.family,
-        kind: refused.kind,
-        protocol: refused.protocol,
-        dropped,
-    };
-    let context = sessions.context_of(refused.session);
-    audit.append_later(&Record::new(Event::GateRefused, &context, &body));
 }

@@ -50,6 +50,8 @@ struct State {
     late: Vec<u8>,
     late_dropped: u64,
     line: Vec<u8>,
+    /// Writes that failed, since the start.
+    failures: u64,
 }
 
 /// The open log.
@@ -68,6 +70,7 @@ impl AuditLog {
             late: Vec::new(),
             late_dropped: 0,
             line: Vec::new(),
+            failures: 0,
         };
         let journal = if journald { Journal::find() } else { None };
         Ok(Self {
@@ -81,11 +84,21 @@ impl AuditLog {
         self.journal.is_some()
     }
 
+    /// How many writes have failed, and how many copies for the journal were dropped.
+    pub fn failures(&self) -> (u64, u64) {
+        let failed = self.state.lock().map_or(1, |state| state.failures);
+        (failed, self.journal.as_ref().map_or(0, Journal::dropped))
+    }
+
     /// Writes a record; when this returns, the line is in the file.
     pub fn append(&self, record: &Record<'_>) -> Result<(), AuditError> {
         let mut state = self.state.lock().map_err(|_| AuditError::Poisoned)?;
         let State {
-            file, late, line, ..
+            file,
+            late,
+            line,
+            failures,
+            ..
         } = &mut *state;
         line.clear();
         record.write_line(line)?;
@@ -93,7 +106,7 @@ impl AuditLog {
         if !late.is_empty() {
             line.splice(0..0, late.iter().copied());
         }
-        file.append(line)?;
+        file.append(line).inspect_err(|_| *failures += 1)?;
         late.clear();
         if let Some(journal) = &self.journal {
             journal.send(record, line.split_off(line.len() - own));
@@ -131,8 +144,10 @@ impl AuditLog {
             file,
             late,
             late_dropped,
+            failures,
             ..
         } = &mut *state;
+        let waiting = late.len();
         if *late_dropped > 0 {
             let lost = Lost {
                 records: *late_dropped,
@@ -140,7 +155,12 @@ impl AuditLog {
             Record::new(Event::RecordsLost, &Context::default(), &lost).write_line(late)?;
         }
         if !late.is_empty() {
-            file.append(late)?;
+            if let Err(error) = file.append(late) {
+                *failures += 1;
+                // The count may grow until it can be written.
+                late.truncate(waiting);
+                return Err(error);
+            }
             late.clear();
             *late_dropped = 0;
         }

@@ -29,6 +29,8 @@ pub enum Event {
     ConnectionClose,
     /// A connection was refused.
     ConnectionRefused,
+    /// An agent asked to stop what runs on another connection of its session.
+    CancelRequest,
     /// An operation was judged.
     Decision,
     /// An allowed operation ended.
@@ -55,6 +57,7 @@ impl Event {
             Self::ConnectionOpen => "connection_open",
             Self::ConnectionClose => "connection_close",
             Self::ConnectionRefused => "connection_refused",
+            Self::CancelRequest => "cancel_request",
             Self::Decision => "decision",
             Self::Outcome => "outcome",
             Self::GateRefused => "gate_refused",

@@ -18,6 +18,8 @@ use thiserror::Error;
 pub enum CaptureError {
     #[error("the gate needs root (CAP_BPF, CAP_NET_ADMIN): start the daemon as root")]
     NotRoot,
+    #[error("this kernel is Linux {0}: the gate needs 6.1 or newer")]
+    OldKernel(String),
     #[error(
         "no cgroup2 file system in /proc/self/mountinfo: mount one \
          (mount -t cgroup2 none /sys/fs/cgroup), or boot with systemd.unified_cgroup_hierarchy=1"

@@ -1,5 +1,7 @@
 //! What goes over the control socket, as JSON.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 /// `POST /v1/sessions`: put the caller into a new agent session.
@@ -17,6 +19,15 @@ pub struct Started {
     pub session: String,
     /// The roles that the policy gives it now.
     pub roles: Vec<String>,
+    /// The daemon's own files and directories, which an agent has no business with.
+    #[serde(default)]
+    pub hide: Vec<PathBuf>,
+    /// Unix sockets that the policy lets it connect to; abstract ones begin with `@`.
+    #[serde(default)]
+    pub unix_sockets: Vec<String>,
+    /// Group id of the control socket, if it has one.
+    #[serde(default)]
+    pub control_group: Option<u32>,
 }
 
 /// `GET /v1/sessions`: one live session.
@@ -34,6 +45,9 @@ pub struct SessionInfo {
     pub started: String,
     /// Its cgroup directory.
     pub cgroup: String,
+    /// Whether all its processes are confined as `portcullis run` leaves them, asked from
+    /// the kernel at this moment.
+    pub launcher: bool,
 }
 
 /// `GET /v1/status`.
@@ -45,6 +59,10 @@ pub struct Status {
     pub pid: u32,
     /// The kernel programs that are in force, asked from the kernel at this moment.
     pub layers: Vec<LayerInfo>,
+    /// Layers that this host does not have, accepted in the configuration.
+    pub degraded: Vec<DegradedInfo>,
+    /// The live sessions, each with whether the launcher's layer holds it.
+    pub session_layers: Vec<SessionInfo>,
     /// Why the gate is not whole; empty when it is.
     pub gate_problem: String,
     /// The enforced cgroup.
@@ -76,6 +94,17 @@ pub struct LayerInfo {
     pub program: u32,
     /// The kernel's id of its link.
     pub link: u32,
+}
+
+/// A layer that this host does not have.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DegradedInfo {
+    /// Its name, as `gate.accept_degraded` has it.
+    pub layer: String,
+    /// Why it is not there.
+    pub why: String,
+    /// What it leaves open.
+    pub leaves_open: String,
 }
 
 /// Any error.

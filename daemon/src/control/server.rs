@@ -1,6 +1,8 @@
 //! Serves the control socket.
 
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,17 +10,20 @@ use std::sync::Arc;
 use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::IncomingStream;
 use axum::{Json, Router};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Group, chown};
 use thiserror::Error;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 
 use super::api::{Problem, SessionInfo, StartSession, Started, Status};
+use crate::sys;
 
 /// Requests are a few hundred bytes.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -59,6 +64,9 @@ pub trait SessionsHandle: Send + Sync + 'static {
 
     /// The state of the daemon.
     fn status(&self) -> Status;
+
+    /// Its counters, as Prometheus reads them.
+    fn metrics(&self) -> String;
 }
 
 /// The socket can't be opened.
@@ -69,6 +77,14 @@ pub enum SocketError {
     Open {
         /// The socket.
         path: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The port for metrics can't be opened.
+    #[error("metrics.listen: cannot listen on {address}: {source}")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
         /// The kernel's answer.
         source: io::Error,
     },
@@ -109,13 +125,15 @@ fn find_group(name: &str) -> Result<Gid, SocketError> {
     }
 }
 
-type Handle = Arc<dyn SessionsHandle>;
+/// What the server is handed.
+pub type Handle = Arc<dyn SessionsHandle>;
 
 /// Serves for as long as it is polled.
 pub async fn serve(listener: UnixListener, handle: Handle) -> io::Result<()> {
     let router = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/sessions", get(list).post(start))
+        .route("/metrics", get(metrics))
         .layer(from_fn_with_state(Arc::clone(&handle), check_peer))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(handle);
@@ -123,9 +141,33 @@ pub async fn serve(listener: UnixListener, handle: Handle) -> io::Result<()> {
     axum::serve(listener, service).await
 }
 
+/// Opens the port for metrics, if one is configured.
+pub fn bind_metrics(address: Option<SocketAddr>) -> Result<Option<TcpListener>, SocketError> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    let failed = |source| SocketError::Metrics { address, source };
+    let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    TcpListener::from_std(listener).map(Some).map_err(failed)
+}
+
+/// Serves the metrics, and nothing else, to whoever can reach the port.
+pub async fn serve_metrics(listener: TcpListener, handle: Handle) -> io::Result<()> {
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .with_state(handle);
+    axum::serve(listener, router).await
+}
+
 /// The peer of a connection; none if the kernel does not say.
-#[derive(Debug, Clone, Copy)]
-struct Caller(Option<Peer>);
+#[derive(Debug, Clone)]
+struct Caller {
+    peer: Option<Peer>,
+    /// Linux 6.5: tells whether the process that connected is still the one of this pid.
+    process: Option<Arc<OwnedFd>>,
+}
 
 impl Connected<IncomingStream<'_, UnixListener>> for Caller {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
@@ -139,24 +181,43 @@ impl Connected<IncomingStream<'_, UnixListener>> for Caller {
                 uid: credentials.uid(),
             })
         });
-        Self(peer)
+        let process = sys::peer_process(stream.io().as_fd()).ok().map(Arc::new);
+        Self { peer, process }
     }
 }
 
 async fn check_peer(
     State(handle): State<Handle>,
-    ConnectInfo(Caller(peer)): ConnectInfo<Caller>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ControlError> {
-    let peer = peer.ok_or_else(|| ControlError::Forbidden("the kernel names no peer".into()))?;
+    let forbidden = |why: &str| ControlError::Forbidden(why.into());
+    let peer = caller
+        .peer
+        .ok_or_else(|| forbidden("the kernel names no peer"))?;
     handle.may_ask(peer)?;
+    // Asked last: whoever had this pid by now was looked at above.
+    if caller.process.is_some_and(|process| has_ended(&process)) {
+        return Err(forbidden("the process that connected has ended"));
+    }
     request.extensions_mut().insert(peer);
     Ok(next.run(request).await)
 }
 
+/// A pidfd is readable once its process has ended (pidfd_open(2)).
+fn has_ended(process: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO) != Ok(0)
+}
+
 async fn status(State(handle): State<Handle>) -> Json<Status> {
     Json(handle.status())
+}
+
+async fn metrics(State(handle): State<Handle>) -> impl IntoResponse {
+    let format = [(CONTENT_TYPE, "text/plain; version=0.0.4")];
+    (format, handle.metrics())
 }
 
 async fn list(State(handle): State<Handle>) -> Json<Vec<SessionInfo>> {

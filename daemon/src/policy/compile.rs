@@ -33,6 +33,7 @@ pub(super) fn compile(files: Vec<FileSpec>, generation: u64, found: &mut Diagnos
 
     let roles = sorted_roles(&all);
     let principals = principals(&all.roles, &roles);
+    let unix_sockets = unix_sockets(&all.roles, &roles);
     let mut services: Vec<Service> = all
         .services
         .iter()
@@ -70,6 +71,7 @@ pub(super) fn compile(files: Vec<FileSpec>, generation: u64, found: &mut Diagnos
         indexes,
         roles,
         principals,
+        unix_sockets,
         rules,
         tests,
     }
@@ -156,6 +158,17 @@ fn principals(specs: &[RoleSpec], roles: &[RoleName]) -> HashMap<Arc<str>, Vec<R
         }
     }
     principals
+}
+
+/// Each role's unix sockets; roles without any are left out.
+fn unix_sockets(specs: &[RoleSpec], roles: &[RoleName]) -> HashMap<RoleIndex, Vec<Arc<str>>> {
+    let named = specs.iter().filter(|spec| !spec.unix_sockets.is_empty());
+    named
+        .filter_map(|spec| {
+            let sockets = spec.unix_sockets.iter().map(|name| name.as_str().into());
+            Some((role_index(roles, &spec.name.value)?, sockets.collect()))
+        })
+        .collect()
 }
 
 fn audience(found: &mut Diagnostics, rule: &RuleSpec, roles: &[RoleName]) -> Option<Audience> {

@@ -25,6 +25,8 @@ pub struct Policy {
     pub(super) roles: Vec<RoleName>,
     /// Each principal's roles, ascending.
     pub(super) principals: HashMap<Arc<str>, Vec<RoleIndex>>,
+    /// What roles list under `unix_sockets`.
+    pub(super) unix_sockets: HashMap<RoleIndex, Vec<Arc<str>>>,
     /// Sorted by id.
     pub(super) rules: Vec<RuleRef>,
     pub(super) tests: Vec<TestCase>,
@@ -65,6 +67,17 @@ impl Policy {
     /// The roles whose `when` admits this principal, by name.
     pub fn roles_of(&self, principal: &Principal) -> Vec<RoleName> {
         self.role_names(self.role_indexes(principal))
+    }
+
+    /// The unix sockets that any of the principal's roles lists, each once: absolute paths,
+    /// and abstract names that begin with `@`.
+    pub fn unix_sockets_of(&self, principal: &Principal) -> Vec<Arc<str>> {
+        let roles = self.role_indexes(principal).iter();
+        let lists = roles.filter_map(|role| self.unix_sockets.get(role));
+        let mut all: Vec<Arc<str>> = lists.flatten().cloned().collect();
+        all.sort();
+        all.dedup();
+        all
     }
 
     /// May the principal connect to the service at all: is there any allow rule for it there?

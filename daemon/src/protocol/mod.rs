@@ -18,6 +18,10 @@ pub use names::{Changed, NameKind, Names, Use};
 use crate::policy::{Decision, Denial, Effect};
 use crate::types::Secret;
 
+/// The longest message of an upstream that a session holds whole, in bytes. Rows and the
+/// like are passed on as they come.
+pub const LONGEST_ANSWER: usize = 16 * 1024 * 1024;
+
 /// The four byte queues of a connection.
 #[derive(Debug, Default)]
 pub struct Buffers {
@@ -214,6 +218,9 @@ pub trait Session: Send {
 
     /// The gate closes the connection: a last message to the agent, in its protocol's words.
     fn expel(&mut self, why: Expulsion, io: &mut Buffers);
+
+    /// Whether something that the agent has sent waits for an answer of the upstream.
+    fn is_waiting(&self) -> bool;
 
     /// The connection is over: the operations that were still running, for the record.
     fn abandon(&mut self) -> Vec<Outcome>;

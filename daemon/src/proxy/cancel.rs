@@ -6,14 +6,22 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::protocol::{CancelKey, CancelKeys};
-use crate::types::SessionId;
+use crate::protocol::CancelKey;
+use crate::types::{ConnectionId, ServiceName, SessionId};
 
-#[derive(Debug, Clone)]
-struct Target {
-    session: SessionId,
-    upstream: SocketAddr,
-    key: CancelKey,
+/// What a key cancels, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    /// Who was given the key.
+    pub(super) session: SessionId,
+    /// Whose statement it cancels.
+    pub(super) connection: ConnectionId,
+    pub(super) service: ServiceName,
+    pub(super) upstream: SocketAddr,
+    /// The name that the upstream must prove.
+    pub(super) host: String,
+    /// The server's own key.
+    pub(super) key: CancelKey,
 }
 
 /// The keys of all open connections.
@@ -28,33 +36,24 @@ pub(super) struct CancelGuard {
 }
 
 impl Cancels {
-    /// Keeps the pair for as long as the guard lives.
-    pub(super) fn keep(
-        &self,
-        keys: CancelKeys,
-        session: SessionId,
-        upstream: SocketAddr,
-    ) -> CancelGuard {
-        let target = Target {
-            session,
-            upstream,
-            key: keys.upstream,
-        };
-        self.lock().insert(keys.agent.clone(), target);
+    /// Keeps the agent's key for as long as the guard lives.
+    pub(super) fn keep(&self, key: CancelKey, target: Target) -> CancelGuard {
+        self.lock().insert(key.clone(), target);
         CancelGuard {
             cancels: self.clone(),
-            key: keys.agent,
+            key,
         }
     }
 
-    /// Where the key leads, if `session` holds it.
+    /// What the key cancels, if `session` was given it for this service.
     pub(super) fn find(
         &self,
         key: &CancelKey,
         session: &SessionId,
-    ) -> Option<(SocketAddr, CancelKey)> {
+        service: &ServiceName,
+    ) -> Option<Target> {
         let target = self.lock().get(key).cloned()?;
-        (target.session == *session).then_some((target.upstream, target.key))
+        (target.session == *session && target.service == *service).then_some(target)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<CancelKey, Target>> {
@@ -73,23 +72,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_opens_only_to_its_own_session_and_only_while_it_lives() {
+    fn a_key_opens_only_to_its_own_session_and_service_and_only_while_it_lives() {
         let cancels = Cancels::default();
         let key = |process| CancelKey {
             process,
             secret: vec![1, 2, 3, 4],
         };
-        let keys = CancelKeys {
-            agent: key(1),
-            upstream: key(2),
-        };
         let (mine, other) = (SessionId::random(), SessionId::random());
-        let upstream: SocketAddr = "127.0.0.1:5432".parse().expect("literal");
-        let guard = cancels.keep(keys, mine.clone(), upstream);
-        assert_eq!(cancels.find(&key(1), &mine), Some((upstream, key(2))));
-        assert_eq!(cancels.find(&key(1), &other), None);
-        assert_eq!(cancels.find(&key(2), &mine), None);
+        let (shop, web) = (ServiceName::from("shop"), ServiceName::from("web"));
+        let target = Target {
+            session: mine.clone(),
+            connection: ConnectionId::next(),
+            service: shop.clone(),
+            upstream: "127.0.0.1:5432".parse().expect("literal"),
+            host: "127.0.0.1".into(),
+            key: key(2),
+        };
+        let guard = cancels.keep(key(1), target.clone());
+        assert_eq!(cancels.find(&key(1), &mine, &shop), Some(target));
+        assert_eq!(cancels.find(&key(1), &other, &shop), None);
+        assert_eq!(cancels.find(&key(1), &mine, &web), None);
+        assert_eq!(cancels.find(&key(2), &mine, &shop), None);
+        let mut forged = key(1);
+        forged.secret = vec![1, 2, 3, 5];
+        assert_eq!(cancels.find(&forged, &mine, &shop), None);
         drop(guard);
-        assert_eq!(cancels.find(&key(1), &mine), None);
+        assert_eq!(cancels.find(&key(1), &mine, &shop), None);
     }
 }

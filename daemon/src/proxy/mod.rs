@@ -25,6 +25,7 @@ use crate::audit::AuditLog;
 use crate::capture::OriginSource;
 use crate::dns::Resolver;
 use crate::identity::Registry;
+use crate::metrics::Metrics;
 use crate::policy::Policy;
 use crate::protocol::postgres::analyse::Cache;
 pub use destinations::{Destinations, Found, Target, resolve};
@@ -63,6 +64,8 @@ pub struct Proxy {
     pub resolver: Arc<Resolver>,
     /// Analysed statements.
     pub statements: Arc<Cache>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
     /// Bounds.
     pub limits: Limits,
     cancels: cancel::Cancels,
@@ -101,6 +104,7 @@ impl Proxy {
             origins: parts.origins,
             resolver: parts.resolver,
             statements: Arc::new(Cache::new(STATEMENTS, STATEMENT_BYTES)),
+            metrics: Arc::default(),
             limits: parts.limits,
             cancels: cancel::Cancels::default(),
             tls: TlsClients::default(),
@@ -136,6 +140,7 @@ struct OpenGuard(Arc<Proxy>);
 impl OpenGuard {
     fn new(proxy: &Arc<Proxy>) -> Self {
         proxy.open.fetch_add(1, Ordering::Relaxed);
+        proxy.metrics.connected();
         Self(Arc::clone(proxy))
     }
 }

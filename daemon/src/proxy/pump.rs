@@ -5,12 +5,12 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::stream::Stream;
-use crate::protocol::Buffers;
+use crate::protocol::{Buffers, LONGEST_ANSWER};
 
 /// Bytes that may wait for a slow reader before the other side is read no more.
 const HIGH_WATER: usize = 256 * 1024;
@@ -37,9 +37,11 @@ pub(super) struct Pump {
     agent_read: usize,
     upstream_read: usize,
     agent_closed: bool,
-    /// The longest message that the session holds back: its input must fit.
-    input_limit: usize,
+    /// The longest message of the agent that the session holds back: it must fit.
+    agent_limit: usize,
     upstream_dirty: bool,
+    /// It takes no more, but what it has said may still be there to read.
+    upstream_deaf: bool,
 }
 
 impl Pump {
@@ -48,8 +50,9 @@ impl Pump {
             agent_read: READ_LEAST,
             upstream_read: READ_LEAST,
             agent_closed: false,
-            input_limit: message_limit.max(HIGH_WATER),
+            agent_limit: message_limit.max(HIGH_WATER),
             upstream_dirty: false,
+            upstream_deaf: false,
         }
     }
 
@@ -76,7 +79,7 @@ impl Pump {
                 Err(_) => return Poll::Ready(Event::UpstreamClosed),
             }
         }
-        let room = io.to_upstream.len() < HIGH_WATER && io.from_agent.len() <= self.input_limit;
+        let room = io.to_upstream.len() < HIGH_WATER && io.from_agent.len() <= self.agent_limit;
         if room && !self.agent_closed {
             match read(cx, agent, &mut io.from_agent, &mut self.agent_read) {
                 Poll::Ready(Ok(0)) => {
@@ -101,12 +104,21 @@ impl Pump {
         io: &mut Buffers,
         upstream: &mut Stream,
     ) -> io::Result<bool> {
-        let mut progress = write(cx, upstream, &mut io.to_upstream)?;
-        self.upstream_dirty |= progress;
-        if self.upstream_dirty && Pin::new(&mut *upstream).poll_flush(cx)?.is_ready() {
-            self.upstream_dirty = false;
+        let mut progress = false;
+        if !self.upstream_deaf {
+            match self.write_upstream(cx, io, upstream) {
+                Ok(wrote) => progress = wrote,
+                // It may have said why before it went.
+                Err(_) => {
+                    self.upstream_deaf = true;
+                    progress = true;
+                }
+            }
         }
-        if io.to_agent.len() < HIGH_WATER && io.from_upstream.len() <= self.input_limit {
+        if self.upstream_deaf {
+            io.to_upstream.clear();
+        }
+        if io.to_agent.len() < HIGH_WATER && io.from_upstream.len() <= LONGEST_ANSWER {
             match read(cx, upstream, &mut io.from_upstream, &mut self.upstream_read) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Poll::Ready(Ok(_)) => progress = true,
@@ -115,6 +127,20 @@ impl Pump {
             }
         }
         Ok(progress)
+    }
+
+    fn write_upstream(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut Buffers,
+        upstream: &mut Stream,
+    ) -> io::Result<bool> {
+        let wrote = write(cx, upstream, &mut io.to_upstream)?;
+        self.upstream_dirty |= wrote;
+        if self.upstream_dirty && Pin::new(&mut *upstream).poll_flush(cx)?.is_ready() {
+            self.upstream_dirty = false;
+        }
+        Ok(wrote)
     }
 }
 
@@ -149,7 +175,9 @@ fn read(
     size: &mut usize,
 ) -> Poll<io::Result<usize>> {
     bytes.reserve(*size);
-    let result = pin!(socket.read_buf(bytes)).poll(cx);
+    // There may be room for far more than asked for: the buffer grows by doubling.
+    let mut room = bytes.limit(*size);
+    let result = pin!(socket.read_buf(&mut room)).poll(cx);
     if let Poll::Ready(Ok(count)) = &result {
         *size = if *count >= *size {
             (*size * 2).min(READ_MOST)
@@ -159,3 +187,6 @@ fn read(
     }
     result
 }
+
+#[cfg(test)]
+mod tests;

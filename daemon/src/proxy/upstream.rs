@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -44,16 +45,31 @@ pub(super) async fn dial(_permit: &Permit, upstream: SocketAddr) -> Result<Strea
         .map_err(|source| DialError::Connect { upstream, source })
 }
 
-async fn patient<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+pub(super) async fn patient<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     timeout(PATIENCE, work)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// TLS client settings by authority file.
+/// TLS client settings by authority file, none for the system's trust store. A file that
+/// has changed is read again.
 #[derive(Default)]
 pub(super) struct TlsClients {
-    configs: Mutex<HashMap<Option<PathBuf>, Arc<ClientConfig>>>,
+    configs: Mutex<HashMap<Option<PathBuf>, Known>>,
+}
+
+struct Known {
+    version: Option<Version>,
+    config: Arc<ClientConfig>,
+}
+
+/// What tells one content of a file from the next: modified (seconds, nanoseconds), inode,
+/// length.
+type Version = (i64, i64, u64, u64);
+
+fn version(path: &Path) -> Option<Version> {
+    let found = std::fs::metadata(path).ok()?;
+    Some((found.mtime(), found.mtime_nsec(), found.ino(), found.len()))
 }
 
 impl TlsClients {
@@ -81,10 +97,13 @@ impl TlsClients {
     }
 
     fn config(&self, authorities: Option<&Path>) -> Result<Arc<ClientConfig>, DialError> {
-        let mut configs = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = authorities.and_then(version);
         let key = authorities.map(Path::to_owned);
-        if let Some(config) = configs.get(&key) {
-            return Ok(Arc::clone(config));
+        let mut configs = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = configs.get(&key)
+            && known.version == version
+        {
+            return Ok(Arc::clone(&known.config));
         }
         let roots = match authorities {
             Some(path) => from_file(path)?,
@@ -94,7 +113,11 @@ impl TlsClients {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let config = Arc::new(config);
-        configs.insert(key, Arc::clone(&config));
+        let known = Known {
+            version,
+            config: Arc::clone(&config),
+        };
+        configs.insert(key, known);
         Ok(config)
     }
 }

@@ -3,9 +3,9 @@
 //! A credential is handed out only for a [`Permit`], is read anew each time (so that a
 //! rotated file counts at once) and is wiped when dropped. Absent for now: other sources.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -14,7 +14,7 @@ use crate::policy::Permit;
 use crate::types::Secret;
 
 /// The longest credential file that is read, in bytes.
-const LIMIT: u64 = 64 * 1024;
+const LIMIT: usize = 64 * 1024;
 
 /// The credential can't be handed out; our configuration is to blame.
 #[derive(Debug, Error)]
@@ -52,12 +52,48 @@ pub enum VaultError {
 
 /// Reads the credential from a file. One newline at its end is not part of it.
 pub fn credential(_permit: &Permit, path: &Path) -> Result<Secret, VaultError> {
+    let file = open(path)?;
+    let content = |problem| VaultError::Content {
+        path: path.to_owned(),
+        problem,
+    };
+    // Room for all of it at once: text that grows leaves copies behind.
+    let mut text = String::with_capacity(LIMIT + 1);
+    let read = file.take(LIMIT as u64 + 1).read_to_string(&mut text);
+    if text.ends_with('\n') {
+        text.pop();
+    }
+    // From here on it is wiped, whatever is wrong with it.
+    let secret = Secret::new(text);
+    read.map_err(|source| VaultError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    match secret.expose() {
+        [] => Err(content("is empty")),
+        bytes if bytes.len() >= LIMIT => Err(content("is longer than 64 KiB")),
+        bytes if bytes.iter().any(|byte| b"\n\r\0".contains(byte)) => {
+            Err(content("has more than one line"))
+        }
+        _ => Ok(secret),
+    }
+}
+
+/// Checks a credential file, without reading what is in it.
+pub fn check(path: &Path) -> Result<(), VaultError> {
+    open(path).map(drop)
+}
+
+/// Opened first and judged by its descriptor, so that nobody can swap it in between.
+fn open(path: &Path) -> Result<File, VaultError> {
     let failed = |source| VaultError::Read {
         path: path.to_owned(),
         source,
     };
-    // Opened first and judged by its descriptor, so that nobody can swap it in between.
-    let mut file = File::open(path).map_err(failed)?;
+    // A pipe in its place must not make us wait for a writer.
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_NONBLOCK);
+    let file = options.open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     let (mode, uid) = (metadata.mode() & 0o7777, metadata.uid());
     let ours = uid == 0 || uid == nix::unistd::geteuid().as_raw();
@@ -68,40 +104,8 @@ pub fn credential(_permit: &Permit, path: &Path) -> Result<Secret, VaultError> {
             uid,
         });
     }
-    let content = |problem| VaultError::Content {
-        path: path.to_owned(),
-        problem,
-    };
-    if metadata.len() > LIMIT {
-        return Err(content("is longer than 64 KiB"));
-    }
-    let mut text = String::new();
-    file.read_to_string(&mut text).map_err(failed)?;
-    if text.ends_with('\n') {
-        text.pop();
-    }
-    if text.is_empty() {
-        return Err(content("is empty"));
-    }
-    if text.contains(['\n', '\r', '\0']) {
-        return Err(content("has more than one line"));
-    }
-    Ok(Secret::new(text))
+    Ok(file)
 }
 
-/// Checks a credential file at start, without keeping what is in it.
-pub fn check(path: &Path) -> Result<(), VaultError> {
-    let metadata = std::fs::metadata(path).map_err(|source| VaultError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let (mode, uid) = (metadata.mode() & 0o7777, metadata.uid());
-    if !metadata.is_file() || mode & 0o077 != 0 {
-        return Err(VaultError::Exposed {
-            path: path.to_owned(),
-            mode,
-            uid,
-        });
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("lib", &["*"]),
     ("app", &["*"]),
     ("config", &["*"]),
-    // sys: `portcullis run` closes descriptors before it becomes the agent's command.
+    // launch: `portcullis run` takes from itself what an agent may not have.
+    // sys: the process that asks, as it was when it connected.
     (
         "control",
         &[
@@ -21,6 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "approval",
             "audit",
             "types",
+            "launch",
             "sys",
             "proxy::SessionsHandle",
         ],
@@ -29,9 +31,10 @@ const ARROWS: &[(&str, &[&str])] = &[
         "proxy",
         &[
             "protocol", "policy", "masking", "approval", "audit", "vault", "identity", "capture",
+            // Whether an agent that says nothing is still there.
+            "sys", "types", "metrics",
             // Which name a session asked for; queries that come by TCP.
-            "dns", // Whether an agent that says nothing is still there.
-            "sys", "types",
+            "dns",
         ],
     ),
     ("protocol", &["policy", "masking", "types"]),
@@ -53,6 +56,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("identity", &["sys", "types"]),
     ("policy", &["types"]),
     ("masking", &["types"]),
+    ("launch", &["sys", "types"]),
+    ("metrics", &["types"]),
     ("sys", &[]),
     ("types", &[]),
 ];
@@ -88,9 +93,10 @@ const PURE: &[&str] = &[
 /// Crates that only one module uses.
 const ONLY_IN: &[(&str, &str)] = &[
     ("aya", "capture"),
-    ("aya_log", "capture"),
     ("pg_query", "protocol"),
     ("axum", "control"),
+    ("landlock", "launch"),
+    ("seccompiler", "launch"),
     ("hickory_proto", "dns"),
 ];
 

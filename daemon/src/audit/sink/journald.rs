@@ -41,6 +41,11 @@ impl Journal {
         })
     }
 
+    /// Copies that were dropped.
+    pub(in super::super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
     /// Queues a copy of the record; `line` is its JSON form.
     pub(in super::super) fn send(&self, record: &Record<'_>, line: Vec<u8>) {
         let fields = record.fields().cloned().collect();

@@ -50,6 +50,12 @@ fn print(status: &Status) {
     } else {
         println!("gate       NOT IN FORCE: {}", status.gate_problem);
     }
+    for layer in &status.degraded {
+        println!(
+            "degraded   without {} ({}); open: {}",
+            layer.layer, layer.why, layer.leaves_open
+        );
+    }
     println!(
         "policy     generation {} from {}",
         status.generation, status.policies
@@ -63,14 +69,25 @@ fn print(status: &Status) {
     for problem in &status.destination_problems {
         println!("service    {problem}");
     }
-    println!(
-        "sessions   {}, connections {}",
-        status.sessions, status.connections
-    );
+    print_sessions(status);
     let journal = if status.audit_journal {
         ", with a copy in the journal"
     } else {
         ""
     };
     println!("audit      {}{journal}", status.audit_file);
+}
+
+fn print_sessions(status: &Status) {
+    println!(
+        "sessions   {}, connections {}",
+        status.sessions, status.connections
+    );
+    for session in &status.session_layers {
+        let launcher = if session.launcher { "yes" } else { "NO" };
+        println!(
+            "           {}  {}  launcher: {launcher}",
+            session.session, session.principal
+        );
+    }
 }

@@ -3,7 +3,9 @@
 //! A denied message is replaced by one that the server is sure to answer with an error
 //! (the *decoy*), and the server's error is replaced by the denial. So order, transaction
 //! state and skip-to-Sync are the server's own, and the two sides' ideas of the session
-//! never part. A decoy carries a random mark, so that only its own error is replaced.
+//! never part. A decoy carries a random mark, so that only its own error is replaced. The
+//! mark of texts can be seen in the server's views; that of portals is shown by nothing, so
+//! that nobody can make a portal which a decoy would run.
 
 use bytes::BytesMut;
 
@@ -16,7 +18,8 @@ use crate::types::RequestId;
 /// Makes decoys and knows their errors again.
 #[derive(Debug)]
 pub(super) struct Decoys {
-    mark: String,
+    text: String,
+    portal: String,
 }
 
 /// The kinds of message that can be denied.
@@ -31,39 +34,41 @@ pub(super) enum Denied<'a> {
 }
 
 impl Decoys {
-    /// `seed` must be unpredictable to the agent.
-    pub(super) fn new(seed: u64) -> Self {
-        Self {
-            mark: format!("portcullis_denied_{seed:016x}"),
-        }
+    /// The seeds must be unpredictable to the agent, and one from the other.
+    pub(super) fn new(seeds: [u64; 2]) -> Self {
+        let [text, portal] = seeds.map(|seed| format!("portcullis_denied_{seed:016x}"));
+        Self { text, portal }
     }
 
     /// Appends what the upstream gets in place of the denied message.
     pub(super) fn write(&self, denied: Denied<'_>, to_upstream: &mut BytesMut) {
         match denied {
             // No grammar has a statement of one such word: a syntax error.
-            Denied::Query => message::query(to_upstream, &self.mark),
+            Denied::Query => message::query(to_upstream, &self.text),
             // The same name, so that the server forgets what a failed Parse forgets.
             Denied::Parse(name) => {
                 message::framed(to_upstream, b'P', |out| {
                     out.extend_from_slice(name);
                     out.extend_from_slice(&[0]);
-                    message::put_text(out, &self.mark);
+                    message::put_text(out, &self.text);
                     out.extend_from_slice(&[0, 0]);
                 });
             }
             // No portal has this name: an undefined-cursor error.
-            Denied::Execute => message::execute(to_upstream, &self.mark),
+            Denied::Execute => message::execute(to_upstream, &self.portal),
         }
     }
 
-    /// Whether an ErrorResponse (whole frame) is the answer to a decoy.
-    pub(super) fn caused(&self, error: &[u8]) -> bool {
-        error_field(error, b'M').is_some_and(|text| {
-            text.windows(self.mark.len())
-                .any(|window| window == self.mark.as_bytes())
-        })
+    /// Whether an ErrorResponse or NoticeResponse (whole frame) speaks of a decoy.
+    pub(super) fn shows_in(&self, frame: &[u8]) -> bool {
+        [&self.text, &self.portal]
+            .iter()
+            .any(|mark| memmem(frame, mark.as_bytes()))
     }
+}
+
+fn memmem(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
 }
 
 /// One field of an ErrorResponse or NoticeResponse (whole frame), by its letter.

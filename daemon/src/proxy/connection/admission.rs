@@ -79,8 +79,8 @@ pub(super) fn admit(proxy: &Proxy, peer: PeerAddr, netns: NetnsCookie) -> Option
         Ok(Some(origin)) => origin,
         Ok(None) => return refuse(proxy, peer, None, "not sent here by the kernel programs"),
         Err(error) => {
-            let reason = format!("the kernel's maps can't be read: {error}");
-            return refuse(proxy, peer, None, &reason);
+            proxy.report(&error.to_string());
+            return refuse(proxy, peer, None, "the kernel's maps can't be read");
         }
     };
     match purpose(proxy, &origin) {
@@ -119,7 +119,13 @@ fn purpose(proxy: &Proxy, origin: &Origin) -> Result<Purpose, &'static str> {
     })))
 }
 
-fn refuse(proxy: &Proxy, peer: PeerAddr, origin: Option<&Origin>, reason: &str) -> Option<Purpose> {
+fn refuse(
+    proxy: &Proxy,
+    peer: PeerAddr,
+    origin: Option<&Origin>,
+    reason: &'static str,
+) -> Option<Purpose> {
+    proxy.metrics.refused(reason);
     let body = RefusedBody {
         reason,
         peer: peer.to_string(),

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep_until, timeout};
 
 use super::super::Proxy;
-use super::super::cancel::CancelGuard;
+use super::super::cancel::{CancelGuard, Target};
 use super::super::listener::Left;
 use super::super::pump::{Event as Moved, Pump};
 use super::super::stream::Stream;
@@ -62,7 +62,7 @@ impl Drive {
             tls: admitted.service.tls != Tls::Disable,
             message_limit: proxy.limits.message,
         };
-        let seeds = [rand::random(), rand::random()];
+        let seeds = rand::random();
         let statements = Arc::clone(&proxy.statements);
         let session = PostgresSession::new(Arc::new(settings), statements, seeds, admitted.id);
         Self {
@@ -168,8 +168,7 @@ impl Drive {
         let Some(upstream) = self.upstream.as_mut().filter(|_| self.established) else {
             return self.end("the agent closed the connection before the login", None);
         };
-        let said = self.io.to_upstream.is_empty()
-            && (self.io.from_agent.is_empty() || self.running.is_empty());
+        let said = self.io.to_upstream.is_empty() && !self.session.is_waiting();
         if said && !self.upstream_shut {
             self.upstream_shut = true;
             if !matches!(timeout(FAREWELL, upstream.shutdown()).await, Ok(Ok(()))) {
@@ -215,12 +214,15 @@ impl Drive {
 
     fn established(&mut self, keys: CancelKeys) {
         self.established = true;
-        let session = self.admitted.session.id.clone();
-        self.cancel = Some(
-            self.proxy
-                .cancels
-                .keep(keys, session, self.admitted.upstream()),
-        );
+        let target = Target {
+            session: self.admitted.session.id.clone(),
+            connection: self.admitted.id,
+            service: self.admitted.service.name.clone(),
+            upstream: self.admitted.upstream(),
+            host: self.admitted.target.host.to_string(),
+            key: keys.upstream,
+        };
+        self.cancel = Some(self.proxy.cancels.keep(keys.agent, target));
     }
 
     fn closed(&mut self, reason: CloseReason) {

@@ -54,6 +54,7 @@ impl Drive {
                 .say(&format!("operations refused: {error}"));
             return Verdict::NotRecorded;
         }
+        self.proxy.metrics.decided(&admitted.service.name, word);
         // What is only prepared does not run yet.
         if decision.is_allow() && question.stage != Stage::Prepare {
             self.running.insert(question.number, Instant::now());

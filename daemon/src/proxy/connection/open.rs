@@ -1,15 +1,12 @@
 //! Opens the way to the upstream: admit, record, dial, secure, present the credential.
 
 use serde::Serialize;
-use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
 
 use super::super::upstream;
-use super::drive::{Drive, FAREWELL};
+use super::drive::Drive;
 use crate::audit::{Event, Record};
 use crate::policy::{CredentialRef, Decision, Tls};
-use crate::protocol::postgres::codec::message;
-use crate::protocol::{Answer, CancelKey, Opening, Refusal};
+use crate::protocol::{Answer, Opening, Refusal};
 use crate::vault;
 
 impl Drive {
@@ -20,6 +17,7 @@ impl Drive {
         let permit = match policy.admit(&admitted.session.principal, &admitted.service.name) {
             Decision::Allow(permit) => permit,
             Decision::Deny(denial) => {
+                self.proxy.metrics.refused("no role may use the service");
                 self.end(denial.message(), Some("policy"));
                 return Answer::Refused(Refusal::NotAdmitted(denial));
             }
@@ -33,6 +31,7 @@ impl Drive {
             self.proxy
                 .refusals
                 .say(&format!("connection refused: {error}"));
+            self.end("the audit record can't be written", Some("gate"));
             return Answer::Refused(Refusal::NotRecorded);
         }
         self.opened = true;
@@ -98,27 +97,6 @@ impl Drive {
                 self.end(error.to_string(), Some("gate"));
                 Answer::Refused(Refusal::Misconfigured)
             }
-        }
-    }
-
-    pub(super) async fn cancel(&mut self, key: &CancelKey) {
-        let found = self.proxy.cancels.find(key, &self.admitted.session.id);
-        let Some((address, key)) = found else {
-            return self.end(
-                "a cancel key that this session does not hold",
-                Some("agent"),
-            );
-        };
-        let policy = self.proxy.policy.load_full();
-        let admitted = &self.admitted;
-        let decision = policy.admit(&admitted.session.principal, &admitted.service.name);
-        if let Decision::Allow(permit) = decision
-            && let Ok(mut stream) = upstream::dial(&permit, address).await
-        {
-            let request = message::cancel_request(&key);
-            // The server answers by closing; a lost request is the agent's to repeat.
-            let _ = timeout(FAREWELL, stream.write_all(&request)).await;
-            let _ = timeout(FAREWELL, stream.shutdown()).await;
         }
     }
 }

@@ -67,11 +67,19 @@ impl Walker<'_> {
                 continue;
             }
             let setting = arguments.first().and_then(Tree::string);
-            if found.schema == "pg_catalog"
+            let in_catalog = found.schema == "pg_catalog";
+            if in_catalog
                 && let Some(setting) = setting
                 && self.setting_function(found.name, setting)
             {
                 continue;
+            }
+            let path = "search_path";
+            if in_catalog
+                && found.name == "set_config"
+                && setting.is_none_or(|setting| setting.eq_ignore_ascii_case(path))
+            {
+                self.search_path_changes();
             }
             self.on(Verb::SqlCall, &found.path());
         }

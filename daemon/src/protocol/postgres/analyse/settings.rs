@@ -1,7 +1,8 @@
 //! SET, RESET and SHOW.
 //!
 //! A setting is harmless only if it is on a list; what decides how a statement is read
-//! (search_path, role, client_encoding, standard_conforming_strings) is not. RESET is safe
+//! (search_path, role, client_encoding, standard_conforming_strings) is not; what the gate
+//! can't follow (search_path) is unknown on top of that. RESET is safe
 //! for what is: the server resets to the values of the start-up message, which the gate sends.
 
 use pg_query::protobuf::VariableSetKind;
@@ -50,7 +51,16 @@ impl Walker<'_> {
                 }
             }
             (_, name) if lists::is_safe_setting(name) => self.on_service(Verb::SqlSession),
-            (_, name) => self.setting(name),
+            // Back to what the gate has set.
+            (Ok(Ok(VariableSetKind::VarReset | VariableSetKind::VarSetDefault)), name) => {
+                self.setting(name);
+            }
+            (_, name) => {
+                self.setting(name);
+                if name == "search_path" {
+                    self.search_path_changes();
+                }
+            }
         }
     }
 
@@ -61,6 +71,12 @@ impl Walker<'_> {
         } else {
             self.setting(&name);
         }
+    }
+
+    /// Unqualified names would stand for other objects than those that are judged, and the
+    /// server does not report it.
+    pub(super) fn search_path_changes(&mut self) {
+        self.unknown("search_path changes: names would stand for other things");
     }
 
     fn setting(&mut self, name: &str) {

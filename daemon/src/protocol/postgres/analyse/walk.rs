@@ -98,6 +98,10 @@ impl<'c> Walker<'c> {
     pub(super) fn on(&mut self, verb: Verb, path: &str) {
         self.found += 1;
         self.effects.insert(Effect::on_path(verb, path));
+        // A rule of this view calls set_config.
+        if verb == Verb::SqlUpdate && path == "pg_catalog.pg_settings" {
+            self.search_path_changes();
+        }
     }
 
     pub(super) fn on_service(&mut self, verb: Verb) {

@@ -15,6 +15,10 @@ use crate::types::Secret;
 
 /// Messages of a login are short; PostgreSQL's own clients bound them likewise.
 const LOGIN_MESSAGE_LIMIT: usize = 32 * 1024;
+/// All settings that a server reports take a few hundred bytes.
+const STATUSES_LIMIT: usize = 64 * 1024;
+/// Rounds of SHA-256 that a server may ask for (its default is 4,096): they cost our time.
+const ROUNDS_LIMIT: u32 = 1_000_000;
 
 enum State {
     AwaitingTls,
@@ -133,6 +137,9 @@ impl Login {
             // Notices at login are for the gate's operator, not for the agent.
             (b'N' | b'v', _) => Ok(None),
             (b'S', State::AwaitingReady) => {
+                if self.statuses.len() + bytes.len() > STATUSES_LIMIT {
+                    return Ok(Some(broken("the service reports too many settings")));
+                }
                 self.statuses.extend_from_slice(bytes);
                 Ok(None)
             }
@@ -180,6 +187,9 @@ impl Login {
                     Some(broken("the service offers no SCRAM-SHA-256"))
                 }
             }
+            (11, State::Scram(_)) if rounds(fields.rest()) > ROUNDS_LIMIT => {
+                Some(broken("the service asks for too many rounds of SCRAM"))
+            }
             (11, State::Scram(scram)) => match scram.update(fields.rest()) {
                 Ok(()) => {
                     message::sasl_response(&mut io.to_upstream, scram.message());
@@ -215,6 +225,10 @@ impl Login {
         let error = match code.as_str() {
             "3D000" => ErrorMessage::fatal("3D000", "the service has no such database"),
             "53300" => ErrorMessage::fatal("53300", "the service has no connection left"),
+            // A setting of the agent's own start-up packet.
+            "22023" => {
+                ErrorMessage::fatal("22023", "the service refused a setting of the start-up")
+            }
             "57P03" => ErrorMessage::fatal("57P03", "the service is starting up or shutting down"),
             _ => enforce::refusal(&Refusal::Misconfigured),
         };
@@ -240,6 +254,17 @@ impl Login {
     }
 }
 
+/// `i=` of SCRAM's first server message (RFC 5802, section 7); 0 if it has none, which is
+/// not for us to find wrong.
+fn rounds(message: &[u8]) -> u32 {
+    let attributes = message.split(|&byte| byte == b',');
+    let mut rounds = attributes.filter_map(|attribute| attribute.strip_prefix(b"i="));
+    match rounds.next().map(std::str::from_utf8) {
+        Some(Ok(rounds)) => rounds.parse().unwrap_or(u32::MAX),
+        _ => 0,
+    }
+}
+
 fn first_four(seed: u64) -> [u8; 4] {
     let [a, b, c, d, ..] = seed.to_be_bytes();
     [a, b, c, d]
@@ -251,3 +276,6 @@ fn broken(what: &'static str) -> Next {
         CloseReason::UpstreamProtocol(what),
     )
 }
+
+#[cfg(test)]
+mod tests;

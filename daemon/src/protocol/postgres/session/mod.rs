@@ -49,8 +49,8 @@ enum State {
 pub struct PostgresSession {
     settings: Arc<Settings>,
     cache: Arc<Cache>,
-    /// Unpredictable; for the agent's cancel key and the decoys' mark.
-    seeds: [u64; 2],
+    /// Unpredictable; for the agent's cancel key and the decoys' two marks.
+    seeds: [u64; 3],
     connection: ConnectionId,
     state: State,
     /// What still ran when the relay was closed.
@@ -62,7 +62,7 @@ impl PostgresSession {
     pub fn new(
         settings: Arc<Settings>,
         cache: Arc<Cache>,
-        seeds: [u64; 2],
+        seeds: [u64; 3],
         connection: ConnectionId,
     ) -> Self {
         Self {
@@ -103,8 +103,8 @@ impl PostgresSession {
                 login::Next::Step(step) => Some(step),
                 login::Next::Done(keys, statuses) => {
                     let cache = Arc::clone(&self.cache);
-                    let (seed, connection) = (self.seeds[1], self.connection);
-                    match Relay::open(&self.settings, cache, seed, connection, &statuses) {
+                    let [_, decoys @ ..] = self.seeds;
+                    match Relay::open(&self.settings, cache, decoys, self.connection, &statuses) {
                         Ok(relay) => {
                             self.state = State::Relay(Box::new(relay));
                             Some(Step::Established(keys))
@@ -124,7 +124,9 @@ impl PostgresSession {
                 Ok(step) => Some(step),
                 Err(fault) => {
                     self.abandoned = relay.abandon();
-                    self.close(fault.error.as_ref(), fault.reason, io);
+                    // Inside a half-sent row an error would be read as part of the row.
+                    let error = fault.error.as_ref().filter(|_| relay.may_speak());
+                    self.close(error, fault.reason, io);
                     None
                 }
             },
@@ -181,9 +183,12 @@ impl Session for PostgresSession {
             State::Closing(_) => false,
             _ => true,
         };
-        // Inside a half-sent row an error would be read as part of the row.
         let error = may_speak.then(|| enforce::expulsion(why));
         self.close(error.as_ref(), CloseReason::UpstreamGone, io);
+    }
+
+    fn is_waiting(&self) -> bool {
+        matches!(&self.state, State::Relay(relay) if relay.is_waiting())
     }
 
     fn abandon(&mut self) -> Vec<Outcome> {

@@ -1,55 +1,32 @@
-//! What the server still owes, in order, and which operation each statement and portal
-//! name stands for.
+//! What the server still owes, in order, and what each statement and portal name stands for.
 //!
 //! The server answers in order and, after an error in the extended protocol, skips to
-//! Sync (manual 55.2.3). Names are believed only once the server has confirmed them; a
-//! name that an unanswered batch may still change makes the caller wait. Invariant: an
-//! operation that [`Pipeline::statement`] or [`Pipeline::portal`] returns is the one that
-//! the server would run.
+//! Sync (manual 55.2.3). Invariant: an operation that [`Pipeline::statement`] or
+//! [`Pipeline::portal`] returns is the one that the server would run; an answer that does
+//! not fit the queue is [`OutOfOrder`] and ends the session, so that the two never part.
+
+mod kept;
+mod names;
+mod reading;
+mod run;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
+use crate::protocol::Outcome;
 use crate::protocol::postgres::codec::message::ErrorMessage;
-use crate::protocol::{NameKind, Names, Operation, Outcome};
+pub(super) use kept::{Account, Kept};
+pub(super) use names::Lookup;
+use names::Portal;
+pub(super) use reading::Readable;
+use reading::Reported;
+pub(super) use run::Run;
 
-/// A running operation's account.
-#[derive(Debug, Default)]
-pub(super) struct Run {
-    pub(super) number: u64,
-    pub(super) rows: u64,
-    pub(super) bytes: u64,
-    /// Rows that the server says a command touched; counts those sent as well.
-    pub(super) affected: u64,
-    /// The operation, if it changes what names stand for.
-    names: Option<Arc<Operation>>,
-    sqlstate: Option<Box<str>>,
-}
-
-impl Run {
-    pub(super) fn new(number: u64, operation: &Arc<Operation>) -> Self {
-        let names = operation.names.changes().then(|| Arc::clone(operation));
-        Self {
-            number,
-            names,
-            ..Self::default()
-        }
-    }
-
-    fn names(&self) -> Option<&Names> {
-        self.names.as_ref().map(|operation| &operation.names)
-    }
-
-    fn outcome(self, skipped: bool) -> Outcome {
-        Outcome {
-            number: self.number,
-            rows: self.rows.max(self.affected),
-            bytes: self.bytes,
-            sqlstate: self.sqlstate,
-            skipped,
-        }
-    }
-}
+/// Unanswered messages that one connection may have; more have to wait.
+const OWED_LIMIT: usize = 4096;
+/// Names that one connection may hold; libpq's own tests stay far below.
+const NAMES_LIMIT: usize = 100_000;
+/// Bytes that the operations of one connection may take.
+const BYTES_LIMIT: usize = 64 * 1024 * 1024;
 
 /// One message whose answer is outstanding.
 #[derive(Debug)]
@@ -59,11 +36,11 @@ pub(super) enum Expect {
     Execute(Run),
     Parse {
         name: Box<[u8]>,
-        operation: Arc<Operation>,
+        operation: Kept,
     },
     Bind {
         portal: Box<[u8]>,
-        operation: Option<Arc<Operation>>,
+        operation: Option<Kept>,
     },
     Describe,
     CloseStatement(Box<[u8]>),
@@ -75,24 +52,19 @@ pub(super) enum Expect {
 
 #[derive(Debug)]
 struct Entry {
+    /// Counts from 0.
+    number: u64,
     expect: Expect,
     denied: Option<Box<ErrorMessage>>,
 }
 
-#[derive(Debug)]
-struct Portal {
-    operation: Arc<Operation>,
-    /// It outlives its transaction.
-    hold: bool,
-}
-
-/// What a name stands for.
-#[derive(Debug)]
-pub(super) enum Lookup {
-    Known(Arc<Operation>),
-    Unknown,
-    /// An unanswered batch may still change it: ask again after the next ReadyForQuery.
-    Wait,
+/// Whether there is room for more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fill {
+    Room,
+    /// Since now: the server may still keep answers back, ask for them.
+    JustFull,
+    Full,
 }
 
 /// The server did not answer in order.
@@ -103,12 +75,18 @@ pub(super) struct OutOfOrder;
 #[derive(Debug, Default)]
 pub(super) struct Pipeline {
     owed: VecDeque<Entry>,
-    statements: HashMap<Box<[u8]>, Arc<Operation>>,
+    pushed: u64,
+    statements: HashMap<Box<[u8]>, Kept>,
     portals: HashMap<Box<[u8]>, Portal>,
+    account: Account,
     /// The server skips what comes before the next Sync: after its own error, or after
     /// one that a decoy is about to cause.
     skipping: bool,
     copying_in: bool,
+    full: bool,
+    reported: Reported,
+    /// An Execute went up since the last message that is answered with ReadyForQuery.
+    ran_since_sync: bool,
 }
 
 impl Pipeline {
@@ -117,141 +95,84 @@ impl Pipeline {
         self.skipping
     }
 
-    /// How many messages are owed an answer.
-    pub(super) fn len(&self) -> usize {
-        self.owed.len()
+    /// Whether the server takes what is sent now as data, or ends of data, of a COPY.
+    pub(super) fn copying_in(&self) -> bool {
+        self.copying_in
     }
 
-    /// How many names are held.
-    pub(super) fn names(&self) -> usize {
-        self.statements.len() + self.portals.len()
+    /// The number of the next message whose answer is outstanding; none if all is answered.
+    pub(super) fn next(&self) -> Option<u64> {
+        let mut owed = self.owed.iter();
+        let next = owed.find(|entry| !matches!(entry.expect, Expect::CopyEnd));
+        next.map(|entry| entry.number)
+    }
+
+    /// Whether more messages have to wait until some of the owed ones are answered.
+    pub(super) fn fill(&mut self) -> Fill {
+        let limit = match self.full {
+            true => OWED_LIMIT / 2,
+            false => OWED_LIMIT,
+        };
+        let heavy = self.account.bytes() > BYTES_LIMIT && !self.owed.is_empty();
+        let was_full = std::mem::replace(&mut self.full, heavy || self.owed.len() > limit);
+        match (was_full, self.full) {
+            (_, false) => Fill::Room,
+            (false, true) => Fill::JustFull,
+            (true, true) => Fill::Full,
+        }
+    }
+
+    /// Whether it holds too much even when all is answered.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.statements.len() + self.portals.len() > NAMES_LIMIT
+            || (self.owed.is_empty() && self.account.bytes() > BYTES_LIMIT)
+    }
+
+    /// The account that the operations of this connection are kept on.
+    pub(super) fn account(&self) -> &Account {
+        &self.account
     }
 
     /// A message went to the server.
     pub(super) fn push(&mut self, expect: Expect) {
         match expect {
+            // In copy-in mode the server ignores Sync (manual 55.2.3).
+            Expect::Sync if self.copying_in => return,
             Expect::Sync => {
-                // In copy-in mode the server ignores Sync (manual 55.2.3).
-                if self.copying_in {
-                    return;
-                }
                 self.skipping = false;
+                self.synced(self.pushed);
             }
-            Expect::CopyEnd => self.copying_in = false,
+            // The end of the COPY that has begun already.
+            Expect::CopyEnd if self.copying_in => {
+                self.copying_in = false;
+                return;
+            }
+            Expect::Query(_) => self.ran_since_sync = false,
+            Expect::Execute(_) => self.ran_since_sync = true,
             _ => {}
         }
-        self.owed.push_back(Entry {
-            expect,
-            denied: None,
-        });
+        self.enter(expect, None);
     }
 
     /// A decoy went to the server; the agent shall see `error`.
     pub(super) fn push_denied(&mut self, expect: Expect, error: ErrorMessage) {
         self.skipping |= !matches!(expect, Expect::Query(_));
+        self.enter(expect, Some(Box::new(error)));
+    }
+
+    fn enter(&mut self, expect: Expect, denied: Option<Box<ErrorMessage>>) {
+        let number = self.pushed;
+        self.pushed += 1;
         self.owed.push_back(Entry {
+            number,
             expect,
-            denied: Some(Box::new(error)),
+            denied,
         });
-    }
-
-    /// The operation of a statement name, as the next Bind would use it.
-    pub(super) fn statement(&self, name: &[u8]) -> Lookup {
-        let mut earlier_batch = false;
-        for entry in self.owed.iter().rev() {
-            let change = match &entry.expect {
-                Expect::Sync => {
-                    earlier_batch = true;
-                    continue;
-                }
-                Expect::Parse {
-                    name: parsed,
-                    operation,
-                } if **parsed == *name => Lookup::Known(Arc::clone(operation)),
-                Expect::CloseStatement(closed) if **closed == *name => Lookup::Unknown,
-                // A simple query drops the unnamed statement.
-                Expect::Query(_) if name.is_empty() => Lookup::Unknown,
-                // Its ReadyForQuery is sure to come.
-                Expect::Query(run) if run.names().is_some_and(|n| n.statements.has(name)) => {
-                    Lookup::Wait
-                }
-                Expect::Execute(run) if run.names().is_some_and(|n| n.statements.has(name)) => {
-                    Lookup::Unknown
-                }
-                _ => continue,
-            };
-            return if earlier_batch { Lookup::Wait } else { change };
-        }
-        found(self.statements.get(name))
-    }
-
-    /// The operation of a portal name, as the next Execute would run it.
-    pub(super) fn portal(&self, name: &[u8]) -> Lookup {
-        let mut earlier_batch = false;
-        for entry in self.owed.iter().rev() {
-            let change = match &entry.expect {
-                Expect::Sync => {
-                    earlier_batch = true;
-                    continue;
-                }
-                Expect::Bind { portal, operation } if **portal == *name => {
-                    found(operation.as_ref())
-                }
-                Expect::ClosePortal(closed) if **closed == *name => Lookup::Unknown,
-                // A simple query may end the transaction, and every portal with it; its
-                // ReadyForQuery is sure to come.
-                Expect::Query(_) => Lookup::Wait,
-                Expect::Execute(run) if run.names().is_some_and(|n| n.cursors.has(name)) => {
-                    Lookup::Unknown
-                }
-                _ => continue,
-            };
-            return if earlier_batch { Lookup::Wait } else { change };
-        }
-        // A Sync that is not answered yet may end the transaction too.
-        if earlier_batch {
-            Lookup::Wait
-        } else {
-            found(self.portals.get(name).map(|portal| &portal.operation))
-        }
-    }
-
-    /// Whether an unanswered earlier batch, or this one, may already have made `name`.
-    pub(super) fn parse_must_wait(&self, name: &[u8]) -> bool {
-        !name.is_empty() && matches!(self.statement(name), Lookup::Wait)
-    }
-
-    /// A run has ended: names that its text made stand for it, those it dropped for nothing.
-    /// After an error each name that it might have changed stands for nothing.
-    fn settle(&mut self, run: &Run) {
-        let Some(operation) = &run.names else {
-            return;
-        };
-        let names = &operation.names;
-        self.statements
-            .retain(|name, _| !names.statements.has(name));
-        self.portals.retain(|name, _| !names.cursors.has(name));
-        if run.sqlstate.is_some() {
-            return;
-        }
-        match &names.defines {
-            Some((NameKind::Statement, name)) => {
-                let name = name.as_bytes().into();
-                self.statements.insert(name, Arc::clone(operation));
-            }
-            Some((NameKind::Cursor { hold }, name)) => {
-                let (operation, hold) = (Arc::clone(operation), *hold);
-                let portal = Portal { operation, hold };
-                self.portals.insert(name.as_bytes().into(), portal);
-            }
-            None => {}
-        }
     }
 
     /// The operation that the server is answering.
     pub(super) fn running(&mut self) -> Option<&mut Run> {
-        self.drop_copy_ends();
-        match self.owed.front_mut().map(|entry| &mut entry.expect) {
+        match self.front() {
             Some(Expect::Query(run) | Expect::Execute(run)) => Some(run),
             _ => None,
         }
@@ -283,8 +204,7 @@ impl Pipeline {
 
     /// RowDescription or NoData: the last answer to a Describe, or part of a query's.
     pub(super) fn described(&mut self) -> Result<(), OutOfOrder> {
-        self.drop_copy_ends();
-        match self.owed.front().map(|entry| &entry.expect) {
+        match self.front() {
             Some(Expect::Describe) => {
                 self.owed.pop_front();
                 Ok(())
@@ -294,11 +214,14 @@ impl Pipeline {
         }
     }
 
-    /// CommandComplete, EmptyQueryResponse or PortalSuspended: ends an Execute.
+    /// CommandComplete, EmptyQueryResponse, PortalSuspended or FunctionCallResponse: ends
+    /// an Execute.
     pub(super) fn command_ended(&mut self) -> Result<Option<Outcome>, OutOfOrder> {
-        self.drop_copy_ends();
-        match self.owed.front().map(|entry| &entry.expect) {
-            Some(Expect::Query(_)) => Ok(None),
+        match self.front() {
+            Some(Expect::Query(run)) => {
+                run.ended = true;
+                Ok(None)
+            }
             Some(Expect::Execute(_)) => match self.pop() {
                 Some(Expect::Execute(run)) => {
                     self.settle(&run);
@@ -310,20 +233,30 @@ impl Pipeline {
         }
     }
 
-    /// CopyInResponse or CopyBothResponse: Syncs that were sent before it are ignored.
-    pub(super) fn copy_in_began(&mut self) {
-        let ended = self
-            .owed
-            .iter()
-            .position(|entry| matches!(entry.expect, Expect::CopyEnd));
-        self.copying_in = ended.is_none();
-        let upto = ended.unwrap_or(self.owed.len());
-        let mut index = 0;
+    /// CopyInResponse or CopyBothResponse: it ends with the next CopyDone or CopyFail, and
+    /// the server ignores each Sync before that.
+    pub(super) fn copy_in_began(&mut self) -> Result<(), OutOfOrder> {
+        if self.running().is_none() {
+            return Err(OutOfOrder);
+        }
+        let is_end = |entry: &Entry| matches!(entry.expect, Expect::CopyEnd);
+        let end = self.owed.iter().position(is_end);
+        self.copying_in = end.is_none();
+        let upto = end.map_or(self.owed.len(), |end| end + 1);
+        let behind = self.owed.split_off(upto);
+        let (reported, mut lost) = (self.reported, false);
+        let ran = &mut self.ran_since_sync;
         self.owed.retain(|entry| {
-            let drop = index < upto && matches!(entry.expect, Expect::Sync);
-            index += 1;
-            !drop
+            let ignored = matches!(entry.expect, Expect::Sync);
+            lost |= ignored && reported == Reported::With(entry.number);
+            *ran |= ignored;
+            !ignored && !is_end(entry)
         });
+        self.owed.extend(behind);
+        if lost {
+            self.reported = Reported::Later;
+        }
+        Ok(())
     }
 
     /// The denial that a decoy's error stands for.
@@ -334,37 +267,35 @@ impl Pipeline {
 
     /// ErrorResponse: ends or marks the front; in the extended protocol the server skips
     /// to Sync. Returns what ended, first the one that failed.
-    pub(super) fn failed(&mut self, sqlstate: &str) -> Vec<Outcome> {
-        self.drop_copy_ends();
+    pub(super) fn failed(&mut self, sqlstate: &str) -> Result<Vec<Outcome>, OutOfOrder> {
         self.copying_in = false;
-        match self.owed.front_mut().map(|entry| &mut entry.expect) {
+        match self.front() {
             Some(Expect::Query(run)) => {
                 run.sqlstate = Some(sqlstate.into());
-                return Vec::new();
+                run.ended = true;
+                return Ok(Vec::new());
             }
-            Some(Expect::Sync) | None => return Vec::new(),
+            // The transaction could not be committed.
+            Some(Expect::Sync) => return Ok(Vec::new()),
+            None => return Err(OutOfOrder),
             Some(Expect::Parse { name, .. }) if name.is_empty() => {
                 self.statements.remove(&b""[..]);
             }
             Some(_) => {}
         }
-        self.skip_to_sync(sqlstate)
+        Ok(self.skip_to_sync(sqlstate))
     }
 
     fn skip_to_sync(&mut self, sqlstate: &str) -> Vec<Outcome> {
         let mut ended = Vec::new();
-        let mut first = true;
-        loop {
-            match self.owed.front().map(|entry| &entry.expect) {
-                Some(Expect::Sync) => return ended,
-                None => {
-                    self.skipping = true;
-                    return ended;
-                }
-                Some(_) => {}
-            }
+        let (mut first, mut lost) = (true, false);
+        while let Some(entry) = self.owed.front()
+            && !matches!(entry.expect, Expect::Sync)
+        {
+            lost |= self.reported == Reported::With(entry.number);
             let sqlstate = first.then(|| sqlstate.into());
-            if let Some(Expect::Query(mut run) | Expect::Execute(mut run)) = self.pop() {
+            let expect = self.owed.pop_front().map(|entry| entry.expect);
+            if let Some(Expect::Query(mut run) | Expect::Execute(mut run)) = expect {
                 run.sqlstate.clone_from(&sqlstate);
                 if first {
                     self.settle(&run);
@@ -376,14 +307,19 @@ impl Pipeline {
             }
             first = false;
         }
+        self.skipping |= self.owed.is_empty();
+        if lost {
+            self.report_is_lost();
+        }
+        ended
     }
 
     /// ReadyForQuery with its transaction status: ends a query or a Sync.
     pub(super) fn ready(&mut self, status: u8) -> Result<Option<Outcome>, OutOfOrder> {
-        self.drop_copy_ends();
         let outcome = match self.pop() {
             Some(Expect::Sync) => None,
-            Some(Expect::Query(run)) => {
+            // Without an answer to it, this is the end of something else.
+            Some(Expect::Query(run)) if run.ended => {
                 self.statements.remove(&b""[..]);
                 self.settle(&run);
                 Some(run.outcome(false))
@@ -411,11 +347,17 @@ impl Pipeline {
         .collect()
     }
 
+    fn front(&mut self) -> Option<&mut Expect> {
+        self.drop_copy_ends();
+        self.owed.front_mut().map(|entry| &mut entry.expect)
+    }
+
     fn pop(&mut self) -> Option<Expect> {
         self.drop_copy_ends();
         self.owed.pop_front().map(|entry| entry.expect)
     }
 
+    /// An end of data that no COPY was waiting for has no answer.
     fn drop_copy_ends(&mut self) {
         while matches!(
             self.owed.front(),
@@ -427,10 +369,4 @@ impl Pipeline {
             self.owed.pop_front();
         }
     }
-}
-
-fn found(operation: Option<&Arc<Operation>>) -> Lookup {
-    operation.map_or(Lookup::Unknown, |operation| {
-        Lookup::Known(Arc::clone(operation))
-    })
 }

@@ -1,10 +1,11 @@
 //! The open session: what the agent says is judged before it goes up, what the upstream
 //! says is accounted for on its way down.
 //!
-//! The two directions are in `agent` and `upstream` below; they meet in the [`Pipeline`].
+//! The two directions are in `agent` (with `texts`) and `upstream` below; they meet in the [`Pipeline`].
 //! Rows are passed on as they stream in and are never held whole.
 
 mod agent;
+mod texts;
 mod upstream;
 
 use std::collections::VecDeque;
@@ -47,10 +48,43 @@ impl Fault {
     }
 }
 
+impl Fault {
+    fn encoding() -> Self {
+        let text = "the gate can't read statements as this database would: \
+                    its encoding is neither UTF8 nor SQL_ASCII";
+        Self {
+            error: Some(ErrorMessage::fatal("08004", text)),
+            reason: CloseReason::UpstreamProtocol(
+                "the database's encoding is not one that the gate reads",
+            ),
+        }
+    }
+}
+
 impl From<OutOfOrder> for Fault {
     fn from(_: OutOfOrder) -> Self {
         Self::upstream("the service answered out of order")
     }
+}
+
+/// What the server reports of its encodings.
+#[derive(Debug, Clone, Copy, Default)]
+struct Encoding {
+    /// The client's is UTF-8.
+    utf8: bool,
+    /// The client's was another one at some time in this session.
+    ever_other: bool,
+    /// The server's own is one in which names and quotes are what they are in UTF-8.
+    server: Option<ServerEncoding>,
+    /// `standard_conforming_strings` has been reported as on.
+    conforming: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ServerEncoding {
+    Utf8,
+    /// None: bytes beyond ASCII are whatever the client says.
+    Ascii,
 }
 
 /// A logged-in connection.
@@ -68,8 +102,11 @@ pub(super) struct Relay {
     passing: usize,
     /// The upstream has said why it closes.
     farewell: bool,
-    /// The client encoding is UTF-8, so that any text can be read.
-    utf8: bool,
+    encoding: Encoding,
+    /// The first message that was unanswered when the agent's next one had to wait.
+    waiting: Option<u64>,
+    /// The agent has said goodbye: what it said before is still answered.
+    goodbye: bool,
     steps: VecDeque<Step>,
 }
 
@@ -78,7 +115,7 @@ impl Relay {
     pub(super) fn open(
         settings: &Settings,
         cache: Arc<Cache>,
-        seed: u64,
+        seeds: [u64; 2],
         connection: ConnectionId,
         statuses: &[u8],
     ) -> Result<Self, Fault> {
@@ -87,13 +124,15 @@ impl Relay {
             message_limit: settings.message_limit,
             cache,
             connection,
-            decoys: Decoys::new(seed),
+            decoys: Decoys::new(seeds),
             pipeline: Pipeline::default(),
             held: None,
             operations: 0,
             passing: 0,
             farewell: false,
-            utf8: false,
+            encoding: Encoding::default(),
+            waiting: None,
+            goodbye: false,
             steps: VecDeque::new(),
         };
         let mut rest = statuses;
@@ -103,16 +142,28 @@ impl Relay {
             relay.take_status(message)?;
             rest = behind;
         }
-        Ok(relay)
+        match (relay.encoding.server, relay.encoding.conforming) {
+            (Some(_), true) => Ok(relay),
+            (None, _) => Err(Fault::encoding()),
+            (_, false) => Err(Fault::upstream("standard_conforming_strings is not on")),
+        }
     }
 
     /// Goes on in both directions until a step is due.
     pub(super) fn advance(&mut self, io: &mut Buffers) -> Result<Step, Fault> {
         self.read_upstream(io)?;
-        if self.steps.is_empty() && self.held.is_none() {
+        if self.steps.is_empty() && self.held.is_none() && !self.goodbye {
             self.read_agent(io)?;
         }
+        if self.steps.is_empty() && self.goodbye && self.pipeline.next().is_none() {
+            return Ok(Step::Close(CloseReason::Finished));
+        }
         Ok(self.steps.pop_front().unwrap_or(Step::Idle))
+    }
+
+    /// Whether what the agent has sent waits for an answer of the upstream.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
     }
 
     fn request(&self, number: u64) -> RequestId {

@@ -1,3 +1,6 @@
+mod attacks;
+mod limits;
+
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -39,16 +42,22 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(POLICY)
+    }
+
+    fn with(policy: &str) -> Self {
         let cache = Arc::new(Cache::new(100, 100_000));
-        let mut utf8 = BytesMut::new();
-        message::framed(&mut utf8, b'S', |out| {
-            out.extend_from_slice(b"client_encoding\0UTF8\0")
-        });
-        let relay = Relay::open(&settings(), cache, 7, ConnectionId::next(), &utf8);
+        let statuses = [
+            status("client_encoding", "UTF8"),
+            status("server_encoding", "UTF8"),
+            status("standard_conforming_strings", "on"),
+        ];
+        let statuses = statuses.concat();
+        let relay = Relay::open(&settings(), cache, [7, 8], ConnectionId::next(), &statuses);
         let Ok(relay) = relay else {
             panic!("a good status is a fault")
         };
-        let (policy, _) = Policy::from_texts([("p.yaml", POLICY)], 1).expect("policy");
+        let (policy, _) = Policy::from_texts([("p.yaml", policy)], 1).expect("policy");
         let (asked, finished) = (Vec::new(), Vec::new());
         Self {
             relay,
@@ -57,6 +66,21 @@ impl Bench {
             asked,
             finished,
         }
+    }
+
+    /// The statement that the last question was about, with what it stood for.
+    fn last_effects(&self) -> String {
+        let effects = &self.asked.last().expect("asked").operation.effects;
+        let words: Vec<_> = effects.iter().map(ToString::to_string).collect();
+        words.join("; ")
+    }
+
+    /// Everything that is run until it faults.
+    fn faults(&mut self) -> bool {
+        matches!(
+            self.run(),
+            Err(CloseReason::AgentProtocol(_) | CloseReason::UpstreamProtocol(_))
+        )
     }
 
     /// Runs until idle, answering questions as the policy says.
@@ -127,6 +151,10 @@ fn execute(portal: &str) -> Vec<u8> {
 
 fn sync() -> Vec<u8> {
     frame(b'S', b"")
+}
+
+fn status(name: &str, value: &str) -> Vec<u8> {
+    frame(b'S', format!("{name}\0{value}\0").as_bytes())
 }
 
 fn ready(status: u8) -> Vec<u8> {
@@ -225,7 +253,7 @@ fn after_a_denial_in_a_pipeline_nothing_goes_up_until_sync() {
     assert!(up.starts_with(&first) && up.ends_with(&sync()));
     let between = &up[first.len()..up.len() - sync().len()];
     let mut decoy = BytesMut::new();
-    enforce::Decoys::new(7).write(enforce::Denied::Parse(b""), &mut decoy);
+    enforce::Decoys::new([7, 8]).write(enforce::Denied::Parse(b""), &mut decoy);
     assert_eq!(between, &decoy[..], "only the decoy stands between");
     let stages: Vec<_> = bench.asked.iter().map(|question| question.stage).collect();
     assert_eq!(stages, [Stage::Prepare, Stage::Execute, Stage::Prepare]);
@@ -457,7 +485,7 @@ fn the_startup_is_refused_before_anything_is_dialled() {
     for (parameters, code) in cases {
         let cache = Arc::new(Cache::new(10, 1000));
         let connection = ConnectionId::next();
-        let mut session = PostgresSession::new(Arc::new(settings()), cache, [1, 2], connection);
+        let mut session = PostgresSession::new(Arc::new(settings()), cache, [1, 2, 3], connection);
         let mut io = Buffers::default();
         let mut packet = u32::try_from(parameters.len() + 8)
             .expect("short")

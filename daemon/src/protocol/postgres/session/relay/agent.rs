@@ -5,20 +5,22 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
+use super::texts::may_change_reading;
 use super::{Fault, Relay, malformed};
 use crate::policy::{Effect, Verb};
-use crate::protocol::postgres::analyse::Context;
 use crate::protocol::postgres::codec::message::ErrorMessage;
-use crate::protocol::postgres::codec::{Fields, Malformed, whole};
+use crate::protocol::postgres::codec::{Fields, HEADER, Malformed, whole};
 use crate::protocol::postgres::enforce::{self, Denied};
-use crate::protocol::postgres::session::pipeline::{Expect, Lookup, Run};
+use crate::protocol::postgres::session::pipeline::{Expect, Fill, Kept, Lookup, Run};
 use crate::protocol::{
     Buffers, CloseReason, NameKind, Names, Operation, Question, Stage, Step, Verdict,
 };
 
-/// Unanswered messages and names that one connection may have; libpq's own tests stay
-/// far below.
-const PIPELINE_LIMIT: usize = 100_000;
+/// Longest name of a statement or portal, in bytes (NAMEDATALEN - 1). The server cuts
+/// longer ones, so that two of them may be one.
+const MAX_NAME: usize = 63;
+/// Flush: the server sends the answers that it still keeps back.
+const FLUSH: [u8; 5] = [b'H', 0, 0, 0, 4];
 
 /// A message that waits for its verdict, and how it goes on.
 pub(in super::super) struct Held {
@@ -26,7 +28,7 @@ pub(in super::super) struct Held {
     number: u64,
     kind: Kind,
     /// As its text says.
-    operation: Arc<Operation>,
+    operation: Kept,
     /// With what its name stands for put in.
     judged: Arc<Operation>,
 }
@@ -50,19 +52,27 @@ enum Taken {
 impl Relay {
     /// Takes whole messages until one must be judged or wait.
     pub(super) fn read_agent(&mut self, io: &mut Buffers) -> Result<(), Fault> {
-        loop {
+        // What had to wait is looked at again only when an answer has come.
+        if self.waiting.is_some() && self.waiting == self.pipeline.next() {
+            return Ok(());
+        }
+        self.waiting = None;
+        while !self.goodbye {
             let frame = match whole(&io.from_agent, self.message_limit) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return Ok(()),
                 Err(broken) => return Err(self.unreadable(broken)),
             };
-            if self.pipeline.len() + self.pipeline.names() > PIPELINE_LIMIT {
-                return Err(Fault::agent("too many statements in one connection"));
-            }
             let bytes = io.from_agent.get(..frame.len).unwrap_or_default();
-            let taken = self.take(frame.tag, bytes, &mut io.to_upstream)?;
+            let taken = match self.room(frame.tag, &mut io.to_upstream)? {
+                true => self.take(frame.tag, bytes, &mut io.to_upstream)?,
+                false => Taken::Wait,
+            };
             match taken {
-                Taken::Wait => return Ok(()),
+                Taken::Wait => {
+                    self.waiting = self.pipeline.next();
+                    return Ok(());
+                }
                 Taken::Done => drop(io.from_agent.split_to(frame.len)),
                 Taken::Held(held) => {
                     let frame = io.from_agent.split_to(frame.len);
@@ -71,6 +81,27 @@ impl Relay {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Whether one more message may become owed an answer.
+    fn room(&mut self, tag: u8, up: &mut BytesMut) -> Result<bool, Fault> {
+        let owes_nothing = match tag {
+            b'd' | b'H' | b'X' => true,
+            b'c' | b'f' | b'S' => self.pipeline.copying_in(),
+            _ => false,
+        };
+        if owes_nothing {
+            return Ok(true);
+        }
+        if self.pipeline.is_overfull() {
+            return Err(Fault::agent("too many statements in one connection"));
+        }
+        let fill = self.pipeline.fill();
+        if fill == Fill::JustFull {
+            up.extend_from_slice(&FLUSH);
+        }
+        Ok(fill == Fill::Room)
     }
 
     fn unreadable(&self, broken: Malformed) -> Fault {
@@ -89,10 +120,14 @@ impl Relay {
 
     fn take(&mut self, tag: u8, frame: &[u8], up: &mut BytesMut) -> Result<Taken, Fault> {
         match tag {
+            // A body here is an error that only the server would see.
+            b'S' | b'H' | b'c' | b'X' if frame.len() > HEADER => {
+                return Err(malformed(Malformed::Trailing));
+            }
             b'S' => self.forward(frame, up, Expect::Sync),
             b'X' => {
                 up.extend_from_slice(frame);
-                self.steps.push_back(Step::Close(CloseReason::Finished));
+                self.goodbye = true;
             }
             // The server skips everything up to Sync; so does the gate.
             b'Q' | b'P' | b'B' | b'E' | b'D' | b'C' | b'F' | b'H' | b'd' | b'c' | b'f'
@@ -101,7 +136,10 @@ impl Relay {
             b'P' => return self.take_parse(frame),
             b'B' => return self.take_bind(frame, up),
             b'E' => return self.take_execute(frame),
-            b'D' => self.forward(frame, up, Expect::Describe),
+            b'D' => {
+                named(frame)?;
+                self.forward(frame, up, Expect::Describe);
+            }
             b'C' => return self.take_close(frame, up),
             b'F' => return Ok(self.take_call(frame)),
             b'H' | b'd' => up.extend_from_slice(frame),
@@ -120,25 +158,29 @@ impl Relay {
         let mut fields = Fields::of_frame(frame);
         let text = fields.bytes().map_err(malformed)?;
         fields.end().map_err(malformed)?;
-        let operation = self.analyse(text);
-        Ok(self.held(Kind::Query, &operation))
+        Ok(match self.analyse(text) {
+            Some(operation) => self.held(Kind::Query, operation),
+            None => Taken::Wait,
+        })
     }
 
     fn take_parse(&mut self, frame: &[u8]) -> Result<Taken, Fault> {
         let mut fields = Fields::of_frame(frame);
-        let name = fields.bytes().map_err(malformed)?;
+        let name = name(&mut fields)?;
         let text = fields.bytes().map_err(malformed)?;
         if self.pipeline.parse_must_wait(name) {
             return Ok(Taken::Wait);
         }
-        let operation = self.analyse(text);
-        Ok(self.held(Kind::Parse(name.into()), &operation))
+        Ok(match self.analyse(text) {
+            Some(operation) => self.held(Kind::Parse(name.into()), operation),
+            None => Taken::Wait,
+        })
     }
 
     fn take_bind(&mut self, frame: &[u8], up: &mut BytesMut) -> Result<Taken, Fault> {
         let mut fields = Fields::of_frame(frame);
-        let portal = fields.bytes().map_err(malformed)?;
-        let statement = fields.bytes().map_err(malformed)?;
+        let portal = name(&mut fields)?;
+        let statement = name(&mut fields)?;
         let operation = match self.pipeline.statement(statement) {
             Lookup::Wait => return Ok(Taken::Wait),
             Lookup::Known(operation) => Some(operation),
@@ -146,31 +188,26 @@ impl Relay {
             // not, its portal can't be executed.
             Lookup::Unknown => None,
         };
-        self.forward(
-            frame,
-            up,
-            Expect::Bind {
-                portal: portal.into(),
-                operation,
-            },
-        );
+        let portal = portal.into();
+        self.forward(frame, up, Expect::Bind { portal, operation });
         Ok(Taken::Done)
     }
 
     fn take_execute(&mut self, frame: &[u8]) -> Result<Taken, Fault> {
-        let portal = Fields::of_frame(frame).bytes().map_err(malformed)?;
+        let portal = name(&mut Fields::of_frame(frame))?;
         let operation = match self.pipeline.portal(portal) {
             Lookup::Wait => return Ok(Taken::Wait),
             Lookup::Known(operation) => operation,
-            Lookup::Unknown => unseen("Execute of a portal that the gate did not see bound"),
+            Lookup::Unknown => self.keep(unseen(
+                "Execute of a portal that the gate did not see bound",
+            )),
         };
-        Ok(self.held(Kind::Execute, &operation))
+        Ok(self.held(Kind::Execute, operation))
     }
 
     fn take_close(&mut self, frame: &[u8], up: &mut BytesMut) -> Result<Taken, Fault> {
-        let mut fields = Fields::of_frame(frame);
-        let kind = fields.byte().map_err(malformed)?;
-        let name = fields.bytes().map_err(malformed)?.into();
+        let (kind, name) = named(frame)?;
+        let name = name.into();
         let expect = match kind {
             b'S' => Expect::CloseStatement(name),
             b'P' => Expect::ClosePortal(name),
@@ -180,24 +217,31 @@ impl Relay {
         Ok(Taken::Done)
     }
 
+    /// A function by its number: which one that is, only the server knows.
     fn take_call(&mut self, frame: &[u8]) -> Taken {
         let oid = Fields::of_frame(frame).int32().unwrap_or_default();
+        let problem = "FunctionCall names its function by a number";
         let operation = Arc::new(Operation {
             text: format!("FunctionCall {oid}").into(),
             fingerprint: "function-call".into(),
-            effects: vec![Effect::on_path(
-                Verb::SqlCall,
-                format!("pg_catalog.\"oid {oid}\""),
-            )],
-            problem: None,
-            names: Names::default(),
+            effects: vec![
+                Effect::on_path(Verb::SqlCall, format!("function.\"oid {oid}\"")),
+                Effect::on_path(Verb::SqlUnknown, "statement"),
+            ],
+            problem: Some(problem.into()),
+            names: Names::any(),
         });
-        self.held(Kind::Query, &operation)
+        let operation = self.keep(operation);
+        self.held(Kind::Query, operation)
+    }
+
+    pub(super) fn keep(&self, operation: Arc<Operation>) -> Kept {
+        Kept::new(operation, self.pipeline.account())
     }
 
     /// Holds the message; an operation that uses a name is judged by what it stands for.
-    fn held(&mut self, kind: Kind, operation: &Arc<Operation>) -> Taken {
-        let Some(judged) = self.resolve(operation) else {
+    fn held(&mut self, kind: Kind, operation: Kept) -> Taken {
+        let Some(judged) = self.resolve(&operation) else {
             return Taken::Wait;
         };
         self.operations += 1;
@@ -205,15 +249,15 @@ impl Relay {
             frame: BytesMut::new(),
             number: self.operations,
             kind,
-            operation: Arc::clone(operation),
+            operation,
             judged,
         })
     }
 
     /// Puts in what the operation's name stands for; none if that is not settled yet.
-    fn resolve(&self, operation: &Arc<Operation>) -> Option<Arc<Operation>> {
+    fn resolve(&self, operation: &Kept) -> Option<Arc<Operation>> {
         let Some(usage) = &operation.names.uses else {
-            return Some(Arc::clone(operation));
+            return Some(operation.share());
         };
         let target = match usage.kind {
             NameKind::Statement => self.pipeline.statement(usage.name.as_bytes()),
@@ -225,20 +269,7 @@ impl Relay {
             Lookup::Known(target) if target.names.uses.is_none() => {
                 Some(Arc::new(operation.resolved(usage, &target)))
             }
-            Lookup::Known(_) | Lookup::Unknown => Some(Arc::clone(operation)),
-        }
-    }
-
-    fn analyse(&self, text: &[u8]) -> Arc<Operation> {
-        match std::str::from_utf8(text) {
-            // In other encodings a byte above 127 may hide a quote from us.
-            Ok(text) if self.utf8 || text.is_ascii() => self.cache.analyse(
-                text,
-                &Context {
-                    search_path: &self.search_path,
-                },
-            ),
-            _ => unseen("a statement that is not UTF-8; set client_encoding to UTF8"),
+            Lookup::Known(_) | Lookup::Unknown => Some(operation.share()),
         }
     }
 
@@ -266,18 +297,22 @@ impl Relay {
             }
             error
         });
+        let operation = held.operation.clone();
         let expect = match &held.kind {
-            Kind::Query => Expect::Query(Run::new(held.number, &held.operation)),
-            Kind::Execute => Expect::Execute(Run::new(held.number, &held.operation)),
+            Kind::Query => Expect::Query(Run::new(held.number, operation)),
+            Kind::Execute => Expect::Execute(Run::new(held.number, operation)),
             Kind::Parse(name) => Expect::Parse {
                 name: name.clone(),
-                operation: Arc::clone(&held.operation),
+                operation,
             },
         };
         match denial {
             None => {
                 io.to_upstream.extend_from_slice(&held.frame);
                 self.pipeline.push(expect);
+                if !matches!(held.kind, Kind::Parse(_)) && may_change_reading(&held.judged) {
+                    self.pipeline.reading_may_change();
+                }
             }
             Some(error) => {
                 let denied = match &held.kind {
@@ -292,6 +327,24 @@ impl Relay {
     }
 }
 
+/// A statement's or portal's name.
+fn name<'a>(fields: &mut Fields<'a>) -> Result<&'a [u8], Fault> {
+    let name = fields.bytes().map_err(malformed)?;
+    match name.len() {
+        0..=MAX_NAME => Ok(name),
+        _ => Err(Fault::agent(
+            "the name of a statement or portal is longer than 63 bytes",
+        )),
+    }
+}
+
+/// The kind and the name of what Describe and Close are about.
+fn named(frame: &[u8]) -> Result<(u8, &[u8]), Fault> {
+    let mut fields = Fields::of_frame(frame);
+    let kind = fields.byte().map_err(malformed)?;
+    Ok((kind, name(&mut fields)?))
+}
+
 /// An operation that can't be judged, because the gate has not seen its text.
 fn unseen(problem: &str) -> Arc<Operation> {
     Arc::new(Operation {
@@ -299,6 +352,6 @@ fn unseen(problem: &str) -> Arc<Operation> {
         fingerprint: "unseen".into(),
         effects: vec![Effect::on_path(Verb::SqlUnknown, "statement")],
         problem: Some(problem.into()),
-        names: Names::default(),
+        names: Names::any(),
     })
 }

@@ -3,14 +3,18 @@
 
 use bytes::{Buf, BytesMut};
 
-use super::{Fault, Relay, pass};
+use super::{Fault, Relay, ServerEncoding, pass};
 use crate::protocol::postgres::codec::message::ErrorMessage;
 use crate::protocol::postgres::codec::{Fields, Frame, HEADER, head};
 use crate::protocol::postgres::enforce::error_field;
-use crate::protocol::{Buffers, Outcome, Step};
+use crate::protocol::{Buffers, LONGEST_ANSWER, Outcome, Step};
 
-/// Upstream messages that must be read whole; rows and copy data are not among them.
-const WHOLE_LIMIT: usize = 16 * 1024 * 1024;
+/// What the agent gets for an upstream message.
+enum Passed {
+    AsItIs,
+    /// This, or nothing.
+    Instead(Option<Box<ErrorMessage>>),
+}
 
 impl Relay {
     /// Takes what has come, up to the first message that is not all there and must be.
@@ -34,23 +38,28 @@ impl Relay {
                 Err(_) => break Err(Fault::upstream("a message with an impossible length")),
             };
             if streams(frame.tag) {
+                if self.pipeline.running().is_none() {
+                    break Err(Fault::upstream("rows that nobody asked for"));
+                }
                 self.count(frame);
                 self.passing = frame.len;
                 continue;
             }
-            if frame.len > WHOLE_LIMIT {
+            if frame.len > LONGEST_ANSWER {
                 break Err(Fault::upstream("a message longer than the gate holds"));
             }
             let Some(bytes) = rest.get(..frame.len) else {
                 break Ok(());
             };
             match self.take_answer(frame, bytes) {
-                Ok(None) => ready += frame.len,
-                Ok(Some(replacement)) => {
+                Ok(Passed::AsItIs) => ready += frame.len,
+                Ok(Passed::Instead(replacement)) => {
                     pass(&mut io.to_agent, io.from_upstream.split_to(ready));
                     ready = 0;
                     io.from_upstream.advance(frame.len);
-                    replacement.write(&mut io.to_agent);
+                    if let Some(replacement) = replacement {
+                        replacement.write(&mut io.to_agent);
+                    }
                 }
                 Err(fault) => break Err(fault),
             }
@@ -74,14 +83,14 @@ impl Relay {
         }
     }
 
-    /// One whole message; gives what the agent gets in its place, if not the message itself.
-    fn take_answer(&mut self, frame: Frame, bytes: &[u8]) -> Result<Option<ErrorMessage>, Fault> {
+    /// One whole message, and whether the agent gets it.
+    fn take_answer(&mut self, frame: Frame, bytes: &[u8]) -> Result<Passed, Fault> {
         self.count(frame);
         match frame.tag {
             b'1'..=b'3' => self.pipeline.completed(frame.tag)?,
-            b'C' | b'I' | b's' => {
+            b'C' | b'I' | b's' | b'V' => {
                 if let Some(run) = self.pipeline.running() {
-                    run.affected += affected(bytes);
+                    run.affected = run.affected.saturating_add(affected(bytes));
                 }
                 let ended = self.pipeline.command_ended()?;
                 self.finish(ended);
@@ -93,32 +102,37 @@ impl Relay {
                 let ended = self.pipeline.ready(status)?;
                 self.finish(ended);
             }
-            b'G' | b'W' => self.pipeline.copy_in_began(),
+            b'G' | b'W' => self.pipeline.copy_in_began()?,
+            // The server may be told to say what it is doing: not with our own words.
+            b'N' if self.decoys.shows_in(bytes) => return Ok(Passed::Instead(None)),
             b'S' => self.take_status(bytes)?,
-            // ParameterDescription, copy out, copy done, notices, notifications, function
-            // results: nothing to account for.
-            b't' | b'H' | b'c' | b'N' | b'A' | b'V' => {}
+            // ParameterDescription, copy out, copy done, notices, notifications: nothing to
+            // account for.
+            b't' | b'H' | b'c' | b'N' | b'A' => {}
             _ => return Err(Fault::upstream("a message of unknown type")),
         }
-        Ok(None)
+        Ok(Passed::AsItIs)
     }
 
-    fn take_error(&mut self, bytes: &[u8]) -> Result<Option<ErrorMessage>, Fault> {
-        if self.decoys.caused(bytes) {
+    fn take_error(&mut self, bytes: &[u8]) -> Result<Passed, Fault> {
+        if self.decoys.shows_in(bytes) {
             let Some(denial) = self.pipeline.take_denial() else {
                 return Err(Fault::upstream("a decoy's error out of turn"));
             };
-            for outcome in self.pipeline.failed(denial.code) {
+            for outcome in self.pipeline.failed(denial.code)? {
                 self.finish(Some(outcome));
             }
-            return Ok(Some(*denial));
+            return Ok(Passed::Instead(Some(denial)));
         }
         self.farewell = matches!(error_field(bytes, b'V'), Some(b"FATAL" | b"PANIC"));
+        if self.farewell && self.pipeline.next().is_none() {
+            return Ok(Passed::AsItIs);
+        }
         let code = String::from_utf8_lossy(error_field(bytes, b'C').unwrap_or(b"XX000"));
-        for outcome in self.pipeline.failed(&code) {
+        for outcome in self.pipeline.failed(&code)? {
             self.finish(Some(outcome));
         }
-        Ok(None)
+        Ok(Passed::AsItIs)
     }
 
     /// ParameterStatus: a setting on which reading the statements depends may have changed.
@@ -128,8 +142,19 @@ impl Relay {
         let name = fields.bytes().map_err(cut)?;
         let value = fields.bytes().map_err(cut)?;
         match name {
-            b"client_encoding" => self.utf8 = value.eq_ignore_ascii_case(b"UTF8"),
-            b"standard_conforming_strings" if value != b"on" => {
+            b"client_encoding" => {
+                self.encoding.utf8 = value.eq_ignore_ascii_case(b"UTF8");
+                self.encoding.ever_other |= !self.encoding.utf8;
+            }
+            b"server_encoding" => {
+                self.encoding.server = match value {
+                    b"UTF8" => Some(ServerEncoding::Utf8),
+                    b"SQL_ASCII" => Some(ServerEncoding::Ascii),
+                    _ => return Err(Fault::encoding()),
+                };
+            }
+            b"standard_conforming_strings" if value == b"on" => self.encoding.conforming = true,
+            b"standard_conforming_strings" => {
                 return Err(Fault::upstream("standard_conforming_strings is off"));
             }
             _ => {}

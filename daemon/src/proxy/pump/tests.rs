@@ -1,0 +1,235 @@
+//! Two real sockets, and a far end of each that the test plays.
+
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use super::*;
+
+const A_WHILE: Duration = Duration::from_millis(100);
+
+struct Bench {
+    pump: Pump,
+    io: Buffers,
+    agent: TcpStream,
+    upstream: Stream,
+    far_agent: TcpStream,
+    far_upstream: TcpStream,
+}
+
+async fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let address = listener.local_addr().expect("address");
+    let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+    (near.expect("connect"), far.expect("accept").0)
+}
+
+impl Bench {
+    async fn new(message_limit: usize) -> Self {
+        let (agent, far_agent) = pair().await;
+        let (upstream, far_upstream) = pair().await;
+        Self {
+            pump: Pump::new(message_limit),
+            io: Buffers::default(),
+            agent,
+            upstream: Stream::Plain(upstream),
+            far_agent,
+            far_upstream,
+        }
+    }
+
+    /// What happens next; none if nothing does for a while.
+    async fn next(&mut self) -> Option<Event> {
+        let Self {
+            pump,
+            io,
+            agent,
+            upstream,
+            ..
+        } = self;
+        let moved = std::future::poll_fn(|cx| pump.poll(cx, io, agent, Some(upstream)));
+        timeout(A_WHILE, moved).await.ok()
+    }
+
+    /// Until nothing moves.
+    async fn settle(&mut self) -> Option<Event> {
+        loop {
+            match self.next().await {
+                Some(Event::Progress) => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+/// Writes for as long as somebody reads; how much that was.
+async fn pour(socket: &mut TcpStream, most: usize) -> usize {
+    let mut written = 0;
+    let chunk = vec![b'x'; 64 * 1024];
+    while written < most {
+        match timeout(A_WHILE, socket.write(&chunk)).await {
+            Ok(Ok(count)) => written += count,
+            _ => break,
+        }
+    }
+    written
+}
+
+/// Pours from one far end while the pump runs, which hands nothing on.
+async fn pour_through(bench: &mut Bench, most: usize, from_agent: bool) {
+    let Bench {
+        pump,
+        io,
+        agent,
+        upstream,
+        far_agent,
+        far_upstream,
+    } = bench;
+    let far = if from_agent { far_agent } else { far_upstream };
+    let moving = async {
+        loop {
+            std::future::poll_fn(|cx| pump.poll(cx, io, agent, Some(upstream))).await;
+        }
+    };
+    tokio::select! {
+        _ = pour(far, most) => {}
+        () = moving => {}
+    }
+}
+
+#[tokio::test]
+async fn bytes_go_both_ways() {
+    let mut bench = Bench::new(1000).await;
+    bench.far_agent.write_all(b"question").await.expect("write");
+    bench.settle().await;
+    assert_eq!(&bench.io.from_agent[..], b"question");
+    bench.io.to_upstream = bench.io.from_agent.split();
+    bench.io.to_agent.extend_from_slice(b"answer");
+    bench.settle().await;
+    let mut read = [0; 8];
+    bench
+        .far_upstream
+        .read_exact(&mut read)
+        .await
+        .expect("read");
+    assert_eq!(&read, b"question");
+    bench
+        .far_agent
+        .read_exact(&mut read[..6])
+        .await
+        .expect("read");
+    assert_eq!(&read[..6], b"answer");
+}
+
+#[tokio::test]
+async fn an_agent_that_does_not_read_stops_the_upstream() {
+    let mut bench = Bench::new(1000).await;
+    bench
+        .io
+        .to_agent
+        .extend_from_slice(&vec![0; 64 * 1024 * 1024]);
+    bench.settle().await;
+    assert!(
+        bench.io.to_agent.len() > HIGH_WATER,
+        "the socket took it all"
+    );
+    bench.far_upstream.write_all(b"row").await.expect("write");
+    assert_eq!(bench.next().await, None);
+    assert_eq!(&bench.io.from_upstream[..], b"");
+    // The other way is still open.
+    bench.far_agent.write_all(b"stop!").await.expect("write");
+    bench.settle().await;
+    assert_eq!(&bench.io.from_agent[..], b"stop!");
+    // It reads again: so does the pump.
+    let Bench { far_agent, .. } = &mut bench;
+    let mut far_agent = std::mem::replace(far_agent, pair().await.0);
+    let reader = tokio::spawn(async move {
+        let mut all = vec![0; 64 * 1024 * 1024];
+        far_agent.read_exact(&mut all).await.map(|_| far_agent)
+    });
+    while bench.io.from_upstream.is_empty() {
+        assert_eq!(bench.next().await, Some(Event::Progress));
+    }
+    bench.settle().await;
+    reader.await.expect("task").expect("read");
+}
+
+#[tokio::test]
+async fn an_upstream_that_does_not_read_stops_the_agent() {
+    let mut bench = Bench::new(1000).await;
+    bench
+        .io
+        .to_upstream
+        .extend_from_slice(&vec![0; 64 * 1024 * 1024]);
+    bench.settle().await;
+    assert!(
+        bench.io.to_upstream.len() > HIGH_WATER,
+        "the socket took it all"
+    );
+    bench.far_agent.write_all(b"more").await.expect("write");
+    assert_eq!(bench.next().await, None);
+    assert_eq!(&bench.io.from_agent[..], b"");
+    bench.far_upstream.write_all(b"row").await.expect("write");
+    bench.settle().await;
+    assert_eq!(&bench.io.from_upstream[..], b"row");
+}
+
+#[tokio::test]
+async fn what_the_session_does_not_take_is_bounded() {
+    let limit = 1024 * 1024;
+    let mut bench = Bench::new(limit).await;
+    pour_through(&mut bench, 64 * 1024 * 1024, true).await;
+    let held = bench.io.from_agent.len();
+    // A message of the limit has to fit, and one read more may come.
+    assert!(held > limit && held <= limit + READ_MOST, "{held}");
+    let mut bench = Bench::new(1000).await;
+    pour_through(&mut bench, 64 * 1024 * 1024, true).await;
+    let held = bench.io.from_agent.len();
+    assert!(held <= HIGH_WATER + READ_MOST, "{held}");
+}
+
+#[tokio::test]
+async fn an_answer_of_any_allowed_length_fits() {
+    // Whatever the agent's own limit is: else the session would wait for its end for ever.
+    let mut bench = Bench::new(1000).await;
+    pour_through(&mut bench, 64 * 1024 * 1024, false).await;
+    let held = bench.io.from_upstream.len();
+    let bound = LONGEST_ANSWER + READ_MOST;
+    assert!(held > LONGEST_ANSWER && held <= bound, "{held}");
+}
+
+#[tokio::test]
+async fn each_end_is_told_apart() {
+    let mut bench = Bench::new(1000).await;
+    bench.far_agent.shutdown().await.expect("shutdown");
+    assert_eq!(bench.settle().await, Some(Event::AgentClosed));
+    assert!(bench.pump.agent_closed());
+    // Said once; the answers can still go down.
+    bench.far_upstream.write_all(b"row").await.expect("write");
+    assert_eq!(bench.settle().await, None);
+    assert_eq!(&bench.io.from_upstream[..], b"row");
+    bench.far_upstream.shutdown().await.expect("shutdown");
+    assert_eq!(bench.settle().await, Some(Event::UpstreamClosed));
+
+    let mut bench = Bench::new(1000).await;
+    bench.far_agent.set_zero_linger().expect("linger");
+    drop(std::mem::replace(&mut bench.far_agent, pair().await.0));
+    assert_eq!(bench.settle().await, Some(Event::AgentGone));
+}
+
+#[tokio::test]
+async fn the_last_words_of_an_upstream_that_takes_no_more_are_read() {
+    let mut bench = Bench::new(1000).await;
+    bench.far_upstream.write_all(b"FATAL").await.expect("write");
+    // What it has not read makes its end a reset.
+    bench.io.to_upstream.extend_from_slice(b"unread");
+    bench.settle().await;
+    bench.io.from_upstream.clear();
+    bench.far_upstream.write_all(b"bye").await.expect("write");
+    drop(std::mem::replace(&mut bench.far_upstream, pair().await.0));
+    bench.io.to_upstream.extend_from_slice(b"more");
+    assert_eq!(bench.settle().await, Some(Event::UpstreamClosed));
+    assert_eq!(&bench.io.from_upstream[..], b"bye");
+}

@@ -1,0 +1,45 @@
+"""Runs in the machine, as root, from the payload's directory: every part, one after the other.
+
+`fit` says whether the daemon must work on this kernel, `only` (if there) which parts to run.
+"""
+
+import os
+import sys
+import traceback
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import host
+import service
+from report import note, say
+
+
+def read(name, default):
+    try:
+        return open(name).read().strip()
+    except FileNotFoundError:
+        return default
+
+
+def main():
+    say(f"Linux {os.uname().release}, LSM: {read('/sys/kernel/security/lsm', '?')}")
+    if read("fit", "yes") == "no":
+        service.refused_kernel()
+        return
+    only = read("only", "all")
+    host.database()
+    if not service.installed():
+        return
+    if only in ("all", "service"):
+        service.in_force()
+        service.dead_and_back()
+        service.sandbox()
+    service.released()
+
+
+try:
+    main()
+except Exception as error:
+    traceback.print_exc()
+    note("run", "the run reaches its end", "FAIL", error)
+    sys.exit(1)

@@ -7,6 +7,7 @@ mod audit;
 mod connections;
 mod credential;
 mod degraded;
+mod dns;
 mod drivers;
 mod hostile;
 mod journald;

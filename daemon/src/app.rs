@@ -31,6 +31,7 @@ use crate::audit::{self, AuditLog, Event, Record};
 use crate::capture::{self, Gate, GateConfig, ListenerConfig, NetnsCookie};
 use crate::config::{Config, Journald};
 use crate::control::server;
+use crate::dns::{self, Resolver};
 use crate::identity::Registry;
 use crate::protocol::postgres::analyse;
 use crate::proxy::{self, Destinations, Limits, Parts, Proxy};
@@ -125,17 +126,25 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let registry = Arc::new(Registry::default());
     let adopted = sessions::adopt(&gate, &registry)?;
     let destinations = Arc::new(ArcSwap::from_pointee(Destinations::default()));
+    let resolver = Arc::new(Resolver::new(dns::Parts {
+        policy: policies.current(),
+        sessions: Arc::clone(&registry),
+        audit: Arc::clone(&audit),
+        askers: Arc::clone(&gate) as _,
+    }));
     let proxy = Arc::new(Proxy::new(Parts {
         policy: policies.current(),
         destinations: Arc::clone(&destinations),
         sessions: Arc::clone(&registry),
         audit: Arc::clone(&audit),
         origins: Arc::clone(&gate) as _,
+        resolver: Arc::clone(&resolver),
         limits: limits(&config),
     }));
     let reach = tasks::Reach {
         gate: Arc::clone(&gate),
         destinations,
+        resolver,
         policies: Arc::clone(&policies),
     };
     reach.refresh().await?;

@@ -8,6 +8,7 @@ pub mod audit;
 pub mod capture;
 pub mod config;
 pub mod control;
+pub mod dns;
 pub mod identity;
 pub mod launch;
 pub mod masking;

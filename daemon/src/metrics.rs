@@ -35,15 +35,16 @@ impl<K: Eq + Hash + Ord> Counts<K> {
         *counts.entry(key).or_default().get_mut() += number;
     }
 
-    /// One line for each key, in order; `labels` are the two names of a key's halves.
-    fn write(&self, text: &mut String, name: &str, labels: impl Fn(&K) -> String) {
+    /// One line for each key, in order; `labels` says what stands between the braces.
+    fn write(&self, text: &mut String, name: &str, help: &str, labels: impl Fn(&K) -> String) {
+        head(text, name, help);
         let counts = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let mut lines: Vec<_> = counts.iter().collect();
         lines.sort_by_key(|(key, _)| *key);
         for (key, count) in lines {
             let count = count.load(Ordering::Relaxed);
             // Writing to a String can't fail.
-            let _ = writeln!(text, "{name}{{{}}} {count}", labels(key));
+            let _ = writeln!(text, "portcullis_{name}{{{}}} {count}", labels(key));
         }
     }
 }
@@ -106,102 +107,78 @@ impl Metrics {
     /// All of it as text.
     pub fn render(&self, gauges: &Gauges) -> String {
         let mut text = String::new();
-        head(
-            &mut text,
-            "decisions_total",
-            "counter",
-            "Operations judged.",
-        );
-        self.decisions.write(
-            &mut text,
-            "portcullis_decisions_total",
-            |(service, decision)| {
+        let help = "Operations judged.";
+        self.decisions
+            .write(&mut text, "decisions_total", help, |(service, decision)| {
                 format!("service=\"{}\",decision=\"{decision}\"", escaped(service))
-            },
-        );
-        head(
-            &mut text,
-            "connections_refused_total",
-            "counter",
-            "Connections refused at the gate.",
-        );
-        self.refused.write(
-            &mut text,
-            "portcullis_connections_refused_total",
-            |reason| format!("reason=\"{}\"", escaped(reason)),
-        );
-        head(
-            &mut text,
-            "gate_refused_total",
-            "counter",
-            "Attempts refused by kernel programs.",
-        );
-        self.gate_refused.write(
-            &mut text,
-            "portcullis_gate_refused_total",
-            |(layer, reason)| format!("layer=\"{layer}\",reason=\"{}\"", escaped(reason)),
-        );
-        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        for (name, kind, help, value) in [
-            (
-                "connections_total",
-                "counter",
-                "Connections that reached the gate.",
-                load(&self.connections),
-            ),
-            (
-                "connections_open",
-                "gauge",
-                "Open connections.",
-                gauges.connections,
-            ),
-            ("sessions", "gauge", "Live agent sessions.", gauges.sessions),
-            (
-                "policy_generation",
-                "gauge",
-                "Policy generation in force.",
-                gauges.generation,
-            ),
-            (
-                "policy_rejected",
-                "gauge",
-                "1 while the newest policy is not taken.",
-                gauges.policy_rejected.into(),
-            ),
-            (
-                "degraded_layers",
-                "gauge",
-                "Layers of the gate that this host lacks.",
-                gauges.degraded,
-            ),
-            (
-                "audit_failures_total",
-                "counter",
-                "Records that could not be written.",
-                gauges.audit_failures,
-            ),
-            (
-                "events_lost_total",
-                "counter",
-                "Kernel events lost before they were read.",
-                load(&self.events_lost),
-            ),
-            (
-                "journal_dropped_total",
-                "counter",
-                "Journal copies dropped.",
-                gauges.journal_dropped,
-            ),
-        ] {
-            head(&mut text, name, kind, help);
+            });
+        let help = "Connections refused at the gate.";
+        self.refused
+            .write(&mut text, "connections_refused_total", help, |reason| {
+                format!("reason=\"{}\"", escaped(reason))
+            });
+        let help = "Attempts refused by kernel programs.";
+        self.gate_refused
+            .write(&mut text, "gate_refused_total", help, |(layer, reason)| {
+                format!("layer=\"{layer}\",reason=\"{}\"", escaped(reason))
+            });
+        self.write_plain(&mut text, gauges);
+        text
+    }
+
+    fn write_plain(&self, text: &mut String, gauges: &Gauges) {
+        let connections = self.connections.load(Ordering::Relaxed);
+        let lost = self.events_lost.load(Ordering::Relaxed);
+        let mut say = |name: &str, help: &str, value: u64| {
+            head(text, name, help);
             // Writing to a String can't fail.
             let _ = writeln!(text, "portcullis_{name} {value}");
-        }
-        text
+        };
+        say(
+            "connections_total",
+            "Connections that reached the gate.",
+            connections,
+        );
+        say("connections_open", "Open connections.", gauges.connections);
+        say("sessions", "Live agent sessions.", gauges.sessions);
+        say("policy_generation", "Policy in force.", gauges.generation);
+        let rejected = gauges.policy_rejected.into();
+        say(
+            "policy_rejected",
+            "1 while the newest policy is not taken.",
+            rejected,
+        );
+        say(
+            "degraded_layers",
+            "Layers that this host lacks.",
+            gauges.degraded,
+        );
+        let failures = gauges.audit_failures;
+        say(
+            "audit_failures_total",
+            "Records that could not be written.",
+            failures,
+        );
+        say(
+            "events_lost_total",
+            "Kernel events that nobody read in time.",
+            lost,
+        );
+        say(
+            "journal_dropped_total",
+            "Journal copies dropped.",
+            gauges.journal_dropped,
+        );
     }
 }
 
-fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+/// What counts up is named `_total`.
+fn head(text: &mut String, name: &str, help: &str) {
+    let kind = if name.ends_with("_total") {
+        "counter"
+    } else {
+        "gauge"
+    };
     // Writing to a String can't fail.
     let _ = writeln!(
         text,

@@ -7,6 +7,7 @@ use std::ffi::{CStr, c_int, c_long};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use nix::sys::signal::{self, SigHandler, Signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -408,4 +409,25 @@ pub fn has_landlock() -> bool {
             VERSION,
         ) > 0
     }
+}
+
+/// The process at the other end of a unix connection, as it was when that connected:
+/// `SO_PEERPIDFD` (Linux 6.5).
+pub fn peer_process(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: the option is a descriptor, which is a C integer.
+    let fd = unsafe { socket_option(socket, libc::SOL_SOCKET, libc::SO_PEERPIDFD, -1 as c_int) }?;
+    if fd < 0 {
+        return Err(io::Error::from(io::ErrorKind::Unsupported));
+    }
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Lets a write to a closed pipe end the process, as is usual for commands whose output
+/// goes to `head`: Rust starts with SIGPIPE ignored.
+pub fn die_of_closed_pipes() {
+    // SAFETY: the default action is no handler of ours; nothing runs in signal context.
+    let result = unsafe { signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    // Only an invalid signal number fails, and this is none.
+    debug_assert!(result.is_ok());
 }

@@ -604,3 +604,28 @@ fn a_terminal_has_job_control() {
     assert!(!done.stdout.contains("no job control"), "{}", done.both());
     std::io::stderr().flush().expect("flush");
 }
+
+#[test]
+fn who_asks_must_still_live() {
+    let daemon = daemon(POLICY);
+    // The child connects and ends; its pid could be anybody's by the time the parent asks.
+    let script = "import os, socket, sys
+s = socket.socket(socket.AF_UNIX)
+if os.fork() == 0:
+    s.connect(sys.argv[1])
+    os._exit(0)
+os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+s.sendall(b'GET /v1/sessions HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n')
+print(s.makefile().read())
+";
+    let mut command = Command::new(PYTHON);
+    command
+        .args(["-c", script])
+        .arg(daemon.path("run/control.sock"));
+    let done = process::run(&mut command, "", LIMIT).expect("runs");
+    assert!(
+        done.stdout.contains("403") && done.stdout.contains("has ended"),
+        "{}",
+        done.both()
+    );
+}

@@ -83,3 +83,23 @@ fn status_and_sessions_answer() {
     assert!(status.is_object(), "{status}");
     assert!(ask(&["sessions"]).expect("sessions").contains("analyst"));
 }
+
+#[test]
+fn a_reader_that_goes_away_ends_a_command_quietly() {
+    let stage = Stage::new();
+    let mut command = Command::new("bash");
+    // `status` writes several lines; the reader is gone before the first.
+    let script = "\"$0\" --socket \"$1\" status | exec sleep 0; exit \"${PIPESTATUS[0]}\"";
+    command.args(["-c", script]);
+    command
+        .arg(&binaries().client)
+        .arg(stage.daemon.path("run/control.sock"));
+    let done = process::run(&mut command, "", Duration::from_secs(20)).expect("runs");
+    assert!(!done.stderr.contains("panicked"), "{}", done.stderr);
+    assert!(
+        matches!(done.code(), 0 | 141),
+        "{} {}",
+        done.code(),
+        done.stderr
+    );
+}

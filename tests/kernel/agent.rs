@@ -5,11 +5,11 @@
 
 use std::collections::HashMap;
 use std::env;
-use std::io::{BufRead, BufReader, Write, stdin};
+use std::io::{BufRead, BufReader, Read, Write, stdin};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, setresgid, setresuid};
@@ -34,7 +34,8 @@ impl Agent {
         agent
     }
 
-    fn start_outside() -> Self {
+    /// Starts it where the test itself is.
+    pub fn start_outside() -> Self {
         let mut child = Command::new(env::current_exe().expect("own path"))
             .args(["--exact", "agent::agent_process", "--nocapture"])
             .env(MARK, "1")
@@ -175,6 +176,8 @@ fn obey(line: &str, sockets: &mut HashMap<String, Socket>) -> Result<String, Err
         }
         ["answer", name] => return answer(&sockets[*name]),
         ["socket", family, kind, protocol] => raw_socket(family, kind, protocol)?,
+        ["connects", to, count] => return connects(to, count),
+        [direction @ ("send" | "receive"), to, size] => return bulk(direction, to, size),
         ["resolve", host] => {
             use std::net::ToSocketAddrs;
             let found = (*host, 80).to_socket_addrs().map_err(errno)?;
@@ -202,6 +205,47 @@ fn tcp(peer: SocketAddr) -> Result<Socket, Errno> {
     let limit = Some(Duration::from_secs(1));
     socket.set_write_timeout(limit).map_err(errno)?;
     Ok(socket)
+}
+
+/// Median time of connect() alone, in nanoseconds.
+fn connects(to: &str, count: &str) -> Result<String, Errno> {
+    let to: SocketAddr = to.parse().expect("an address");
+    let mut times = Vec::new();
+    for _ in 0..count.parse().expect("a number") {
+        let socket = tcp(to)?;
+        let start = Instant::now();
+        socket.connect(&to.into()).map_err(errno)?;
+        times.push(start.elapsed().as_nanos());
+        // The server ends it, by a reset, so that none waits there for the next.
+        let mut stream = &socket;
+        stream.write_all(b"c").map_err(errno)?;
+        let _ = stream.read(&mut [0]);
+    }
+    times.sort_unstable();
+    Ok(format!("ok {}", times[times.len() / 2]))
+}
+
+/// Bytes for each microsecond, which is MB/s, in one direction.
+fn bulk(direction: &str, to: &str, mebibytes: &str) -> Result<String, Errno> {
+    let to: SocketAddr = to.parse().expect("an address");
+    let wanted: usize = mebibytes.parse::<usize>().expect("a number") << 20;
+    let socket = tcp(to)?;
+    socket.connect(&to.into()).map_err(errno)?;
+    let mut stream = &socket;
+    let mut buffer = vec![0; 1 << 16];
+    stream
+        .write_all(direction.get(..1).expect("a letter").as_bytes())
+        .map_err(errno)?;
+    let (start, mut bytes) = (Instant::now(), 0);
+    while bytes < wanted {
+        bytes += if direction == "send" {
+            stream.write(&buffer).map_err(errno)?
+        } else {
+            stream.read(&mut buffer).map_err(errno)?
+        };
+    }
+    let micros = start.elapsed().as_micros();
+    Ok(format!("ok {:.3}", bytes as f64 / micros as f64))
 }
 
 fn raw_socket(family: &str, kind: &str, protocol: &str) -> Result<(), Errno> {

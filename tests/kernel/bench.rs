@@ -2,15 +2,18 @@
 
 use std::collections::HashSet;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use portcullis::capture::{
     Events, Gate, GateConfig, GateRefused, ListenerConfig, NetnsCookie, Origin, SessionCgroup,
 };
+use portcullis::sys;
 use portcullis::types::{PeerAddr, SessionId};
 use portcullis_tests::bpffs::TestBpffs;
 use portcullis_tests::cgroup::TestCgroup;
+use portcullis_tests::netns::TestNetns;
 
 use crate::agent::Agent;
 
@@ -35,10 +38,18 @@ impl Bench {
     }
 
     pub fn with_connections(connections: u32) -> Self {
+        Self::with_listeners(connections, listen())
+    }
+
+    /// A gate that listens in another network namespace, whose loopback device is up.
+    pub fn in_netns(netns: &TestNetns) -> Self {
+        Self::with_listeners(64, netns.run(|| Ok(listen())).expect("the namespace"))
+    }
+
+    fn with_listeners(connections: u32, listeners: (TcpListener, TcpListener)) -> Self {
         let cgroup = TestCgroup::new().expect("a cgroup name");
         let bpffs = TestBpffs::new().expect("a directory");
-        let listener4 = TcpListener::bind("127.0.0.1:0").expect("listen on 127.0.0.1");
-        let listener6 = TcpListener::bind("[::1]:0").expect("listen on ::1");
+        let (listener4, listener6) = listeners;
         for listener in [&listener4, &listener6] {
             listener.set_nonblocking(true).expect("non-blocking");
         }
@@ -130,6 +141,22 @@ impl Bench {
         within(|| events.try_next()).expect("an event")
     }
 
+    /// Takes a program off the enforced cgroup and its link away. [`Bench::restore`] puts
+    /// all back.
+    pub fn detach(&self, hook: &str) {
+        let pin = self.link(hook);
+        let path = std::ffi::CString::new(pin.as_os_str().as_encoded_bytes()).expect("a path");
+        let link = sys::bpf_object(&path).expect("a pinned link");
+        sys::bpf_link_detach(link.as_fd()).expect("detach");
+        std::fs::remove_file(pin).expect("unpin");
+    }
+
+    /// Puts back what was detached, as the next daemon does.
+    pub fn restore(&mut self) {
+        self.kill_daemon();
+        self.start();
+    }
+
     /// Where the links are pinned.
     pub fn link(&self, hook: &str) -> PathBuf {
         self.bpffs.path().join("portcullis/links").join(hook)
@@ -140,6 +167,11 @@ impl Bench {
         let waiting = || self.gate().waiting().expect("the maps");
         within(|| (waiting() == wanted).then_some(())).is_some()
     }
+}
+
+fn listen() -> (TcpListener, TcpListener) {
+    let listen = |addr| TcpListener::bind(addr).expect("listen");
+    (listen("127.0.0.1:0"), listen("[::1]:0"))
 }
 
 /// Tries for a second.

@@ -2,13 +2,19 @@
 //!
 //! Each test has its own enforced cgroup, bpf file system and pins, and speaks through
 //! `portcullis::capture` only. What an agent would do is done by `agent`, a process of
-//! this same binary.
+//! this same binary; the sockets that only Python makes easily, by `escape`.
 
 mod agent;
+mod bad;
 mod bench;
+mod cost;
 mod deny;
 mod dns;
+mod escape;
 mod leaks;
 mod pins;
 mod redirect;
+mod routes;
+mod socket;
 mod unix;
+mod world;

@@ -118,10 +118,13 @@ fn pins_of_another_cgroup_are_refused() {
 fn pins_of_another_version_are_refused() {
     let mut bench = Bench::new();
     bench.kill_daemon();
-    write_meta(&bench, 99);
-    let error = Gate::start(&bench.config).expect_err("another version");
-    assert!(error.to_string().contains("map layout 99"), "{error}");
-    assert!(error.to_string().contains("--release"), "{error}");
+    for abi in [portcullis_ebpf_common::ABI - 1, 99] {
+        write_meta(&bench, abi);
+        let error = Gate::start(&bench.config).expect_err("another version");
+        let text = error.to_string();
+        assert!(text.contains(&format!("map layout {abi}")), "{error}");
+        assert!(text.contains("--release"), "{error}");
+    }
     // Still shut.
     let mut agent = Agent::start(bench.cgroup.path());
     assert_eq!(agent.connect("a", "192.0.2.1:5432"), "ECONNREFUSED");

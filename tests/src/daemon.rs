@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -45,6 +46,8 @@ pub struct Options {
     /// Lets the account `nobody` use the control socket, and puts a copy of `portcullis`
     /// where it can be run: the build directory may be closed to others.
     pub for_nobody: bool,
+    /// The daemon's own `/etc/hosts`; empty for the host's.
+    pub hosts: String,
 }
 
 impl Options {
@@ -60,6 +63,7 @@ impl Options {
             accept_degraded: "[lsm]",
             extra: String::new(),
             for_nobody: false,
+            hosts: String::new(),
         }
     }
 }
@@ -111,9 +115,27 @@ impl Daemon {
             daemon.binaries.client = daemon.path("portcullis");
             fs::copy(&binaries.client, &daemon.binaries.client).context("copy portcullis")?;
         }
+        if !options.hosts.is_empty() {
+            daemon.take_hosts(&options.hosts)?;
+        }
         daemon.write_policy(&options.policy)?;
         fs::write(daemon.config(), daemon.config_text(options)?).context("write the config")?;
         Ok(daemon)
+    }
+
+    /// The daemon gets a mount namespace of its own, with another `/etc/hosts`. Its bpffs
+    /// must be seen from here too, so it is mounted before.
+    fn take_hosts(&self, hosts: &str) -> Result<()> {
+        fs::write(self.path("hosts"), hosts).context("write hosts")?;
+        let (kind, flags) = (Some("bpf"), MsFlags::empty());
+        mount(
+            Some("bpf"),
+            &self.path("bpf"),
+            kind,
+            flags,
+            Some("mode=0700"),
+        )
+        .context("bpffs")
     }
 
     fn config_text(&self, options: &Options) -> Result<String> {
@@ -173,7 +195,15 @@ impl Daemon {
 
     /// `portcullisd --config FILE`.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.binaries.daemon);
+        let mut command = if self.path("hosts").exists() {
+            let mut own = Command::new("unshare");
+            own.args(["--mount", "--propagation", "slave", "sh", "-c"]);
+            own.arg("mount --bind \"$0\" /etc/hosts && exec \"$@\"");
+            own.arg(self.path("hosts")).arg(&self.binaries.daemon);
+            own
+        } else {
+            Command::new(&self.binaries.daemon)
+        };
         command.arg("--config").arg(self.config());
         command
             .env_remove("NOTIFY_SOCKET")

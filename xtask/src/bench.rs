@@ -14,7 +14,7 @@ use portcullis_tests::postgres::PostgresServer;
 use portcullis_tests::{process, shop};
 
 use crate::bench_report::{Report, Run, Way};
-use crate::{build, root, setup};
+use crate::{bench_gate, build, root, setup};
 
 const DATABASE: &str = "bench";
 const CLIENTS: &[u32] = &[1, 8];
@@ -23,6 +23,8 @@ const OUTPUT: &str = "docs/benchmarks.md";
 /// Arguments of `cargo xtask bench`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
     /// How long each measurement takes.
     #[arg(long, default_value_t = 5)]
     seconds: u32,
@@ -37,8 +39,18 @@ pub struct Args {
     baseline: bool,
 }
 
+/// Something else than pgbench.
+#[derive(Debug, Clone, Copy, clap::Subcommand)]
+enum What {
+    /// Measure connect(), bulk and sessions with the kernel hooks and without.
+    Gate,
+}
+
 /// Measures, prints the table and writes it into `docs/benchmarks.md`.
 pub fn run(args: &Args) -> Result<()> {
+    if let Some(What::Gate) = args.what {
+        return bench_gate::run();
+    }
     root::require(
         "bench",
         "it loads programs into the kernel and runs servers",

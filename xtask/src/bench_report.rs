@@ -8,6 +8,29 @@ use anyhow::{Context, Result};
 const BEGIN: &str = "<!-- bench:begin -->";
 const END: &str = "<!-- bench:end -->";
 
+/// What is worth knowing of the machine and the day.
+pub fn machine() -> Result<String> {
+    let cores = std::thread::available_parallelism().context("count the cores")?;
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").context("osrelease")?;
+    let done = Command::new("date")
+        .args(["-u", "+%Y-%m-%d"])
+        .output()
+        .context("date")?;
+    let date = String::from_utf8_lossy(&done.stdout).trim().to_owned();
+    Ok(format!("{cores} cores, Linux {}, {date}", kernel.trim()))
+}
+
+/// The text with what stands between two marker lines replaced.
+pub fn put_between(text: &str, begin: &str, end: &str, middle: &str) -> Result<String> {
+    let (before, rest) = text
+        .split_once(begin)
+        .with_context(|| format!("no line `{begin}` in the file"))?;
+    let (_, after) = rest
+        .split_once(end)
+        .with_context(|| format!("no line `{end}` in the file"))?;
+    Ok(format!("{before}{begin}\n{middle}{end}{after}"))
+}
+
 /// How pgbench reaches the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
@@ -74,14 +97,7 @@ pub struct Report {
 impl Report {
     /// Adds what is worth knowing of the machine.
     pub fn new(command: String, rounds: u32, runs: Vec<Run>) -> Result<Self> {
-        let cores = std::thread::available_parallelism().context("count the cores")?;
-        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").context("osrelease")?;
-        let done = Command::new("date")
-            .args(["-u", "+%Y-%m-%d"])
-            .output()
-            .context("date")?;
-        let date = String::from_utf8_lossy(&done.stdout).trim().to_owned();
-        let machine = format!("{cores} cores, Linux {}, {date}", kernel.trim());
+        let machine = machine()?;
         Ok(Self {
             command,
             rounds,
@@ -92,13 +108,7 @@ impl Report {
 
     /// The text with the table between its markers replaced.
     pub fn put_into(&self, text: &str) -> Result<String> {
-        let (before, rest) = text
-            .split_once(BEGIN)
-            .with_context(|| format!("no line `{BEGIN}` in the file"))?;
-        let (_, after) = rest
-            .split_once(END)
-            .with_context(|| format!("no line `{END}` in the file"))?;
-        Ok(format!("{before}{BEGIN}\n{self}{END}{after}"))
+        put_between(text, BEGIN, END, &self.to_string())
     }
 
     fn median(&self, way: Way, clients: u32, value: fn(&Run) -> f64) -> Option<f64> {

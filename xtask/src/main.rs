@@ -1,6 +1,7 @@
 //! Developer tasks; this file only dispatches. Each command has a file of its own.
 
 mod bench;
+mod bench_gate;
 mod bench_report;
 mod build;
 mod build_ebpf;
@@ -35,7 +36,8 @@ enum Task {
     Demo,
     /// Run the unit, kernel and end-to-end tests (as root).
     Test(test::Args),
-    /// Measure pgbench direct, through PgBouncer and through Portcullis (as root).
+    /// Measure pgbench direct, through PgBouncer and through Portcullis; `gate`: what the
+    /// kernel hooks cost (as root).
     Bench(bench::Args),
     /// Check the rules of the house: arrows, sizes, unsafe, formatting, lints.
     Tidy(tidy::Args),

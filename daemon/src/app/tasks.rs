@@ -16,6 +16,7 @@ use super::refused::Recorder;
 use super::sessions::Sessions;
 use crate::audit::AuditLog;
 use crate::capture::{CaptureError, Events, Gate};
+use crate::dns::Resolver;
 use crate::proxy::{self, Destinations, Proxy};
 
 /// How soon an empty session is noticed.
@@ -41,6 +42,7 @@ pub(super) struct Parts {
 pub(super) struct Reach {
     pub(super) gate: Arc<Gate>,
     pub(super) destinations: Arc<ArcSwap<Destinations>>,
+    pub(super) resolver: Arc<Resolver>,
     pub(super) policies: Arc<Policies>,
 }
 
@@ -50,7 +52,10 @@ impl Reach {
         let policy = self.policies.current().load_full();
         let found = Arc::new(proxy::resolve(&policy).await);
         self.destinations.store(Arc::clone(&found));
-        self.gate.set_destinations(&found.addresses())
+        self.gate.set_destinations(&found.addresses())?;
+        // Last: who is answered may connect.
+        self.resolver.set_zone(found.zone.clone());
+        Ok(())
     }
 }
 

@@ -39,6 +39,8 @@ pub enum Event {
     GateRefused,
     /// Late records were lost while the log was full.
     RecordsLost,
+    /// A name was not answered.
+    DnsRefused,
 }
 
 impl Event {
@@ -60,6 +62,7 @@ impl Event {
             Self::Outcome => "outcome",
             Self::GateRefused => "gate_refused",
             Self::RecordsLost => "records_lost",
+            Self::DnsRefused => "dns_refused",
         }
     }
 }
@@ -103,6 +106,9 @@ pub struct ConnectionContext<'a> {
     pub command: &'a str,
     /// The address that it asked for.
     pub destination: String,
+    /// The name that the session last asked for and got this address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<&'a str>,
     /// The service that this address is.
     pub service: &'a str,
     /// Database, once known.

@@ -15,6 +15,7 @@ use aya_obj::Object;
 
 use super::CaptureError;
 use super::attach::Hook;
+use super::loader::{until_whole, was_interrupted};
 use crate::sys;
 
 /// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.
@@ -73,7 +74,8 @@ impl ByNumber {
             let number = hook.attach_type;
             sys::bpf_load(CGROUP_SOCK_ADDR, number, instructions, &license, log)
         };
-        Ok(load(&mut []).inspect_err(|_| {
+        let result = until_whole(|| Some(load(&mut [])), was_interrupted).ok_or_else(missing)?;
+        Ok(result.inspect_err(|_| {
             let mut log = vec![0; 1 << 20];
             let _ = load(&mut log);
             let verifier_log = String::from_utf8_lossy(&log);

@@ -3,11 +3,12 @@
 //! Maps that are pinned already are adopted with what they hold. Invariant: nothing is
 //! loaded on maps of another layout. Attaching is the next step, in `attach`.
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, MapData, MapInfo};
-use aya::programs::Program;
+use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 use portcullis_ebpf_common::dns::Asker;
 use portcullis_ebpf_common::lsm::LsmConfig;
@@ -134,16 +135,40 @@ fn load_program(object: &mut Ebpf, hook: Hook) -> Result<OwnedFd, CaptureError> 
     let Some(program) = object.program_mut(hook.name) else {
         return Err(missing);
     };
-    let result = match program {
-        Program::CgroupSkb(program) => program.load(),
-        Program::CgroupSock(program) => program.load(),
-        Program::CgroupSockAddr(program) => program.load(),
-        Program::CgroupSockopt(program) => program.load(),
-        Program::SockOps(program) => program.load(),
-        _ => return Err(missing),
+    let interrupted = |error: &ProgramError| match error {
+        ProgramError::LoadError { io_error, .. } => was_interrupted(io_error),
+        _ => false,
     };
+    let load = || match program {
+        Program::CgroupSkb(program) => Some(program.load()),
+        Program::CgroupSock(program) => Some(program.load()),
+        Program::CgroupSockAddr(program) => Some(program.load()),
+        Program::CgroupSockopt(program) => Some(program.load()),
+        Program::SockOps(program) => Some(program.load()),
+        _ => None,
+    };
+    let result = until_whole(load, interrupted).ok_or(missing)?;
     let fd = result.and_then(|()| Ok(program.fd()?.as_fd().try_clone_to_owned()?));
     fd.map_err(failed)
+}
+
+/// Whether a load was cut short and may be tried again: a signal interrupts the verifier.
+pub(super) fn was_interrupted(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+/// Tries a load again when it was interrupted, five times in all, as libbpf does.
+pub(super) fn until_whole<T, E>(
+    mut load: impl FnMut() -> Option<Result<T, E>>,
+    interrupted: impl Fn(&E) -> bool,
+) -> Option<Result<T, E>> {
+    for _ in 1..5 {
+        match load() {
+            Some(Err(error)) if interrupted(&error) => {}
+            result => return result,
+        }
+    }
+    load()
 }
 
 fn check_layouts(maps: &Path) -> Result<(), CaptureError> {
@@ -220,6 +245,28 @@ const fn hash(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_interrupted_load_is_tried_again_but_not_forever() {
+        let mut tries = 0;
+        let mut load = |good_at| {
+            tries = 0;
+            until_whole(
+                || {
+                    tries += 1;
+                    Some(if tries == good_at {
+                        Ok(tries)
+                    } else {
+                        Err("interrupted")
+                    })
+                },
+                |error| *error == "interrupted",
+            )
+        };
+        assert_eq!(load(3), Some(Ok(3)));
+        assert_eq!(load(9), Some(Err("interrupted")));
+        assert_eq!(tries, 5);
+    }
 
     #[test]
     fn hash_is_fnv_1a() {

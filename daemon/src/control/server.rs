@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,12 +16,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::IncomingStream;
 use axum::{Json, Router};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Group, chown};
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::api::{Problem, SessionInfo, StartSession, Started, Status};
+use crate::sys;
 
 /// Requests are a few hundred bytes.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -159,8 +162,12 @@ pub async fn serve_metrics(listener: TcpListener, handle: Handle) -> io::Result<
 }
 
 /// The peer of a connection; none if the kernel does not say.
-#[derive(Debug, Clone, Copy)]
-struct Caller(Option<Peer>);
+#[derive(Debug, Clone)]
+struct Caller {
+    peer: Option<Peer>,
+    /// Linux 6.5: tells whether the process that connected is still the one of this pid.
+    process: Option<Arc<OwnedFd>>,
+}
 
 impl Connected<IncomingStream<'_, UnixListener>> for Caller {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
@@ -174,20 +181,34 @@ impl Connected<IncomingStream<'_, UnixListener>> for Caller {
                 uid: credentials.uid(),
             })
         });
-        Self(peer)
+        let process = sys::peer_process(stream.io().as_fd()).ok().map(Arc::new);
+        Self { peer, process }
     }
 }
 
 async fn check_peer(
     State(handle): State<Handle>,
-    ConnectInfo(Caller(peer)): ConnectInfo<Caller>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ControlError> {
-    let peer = peer.ok_or_else(|| ControlError::Forbidden("the kernel names no peer".into()))?;
+    let forbidden = |why: &str| ControlError::Forbidden(why.into());
+    let peer = caller
+        .peer
+        .ok_or_else(|| forbidden("the kernel names no peer"))?;
     handle.may_ask(peer)?;
+    // Asked last: whoever had this pid by now was looked at above.
+    if caller.process.is_some_and(|process| has_ended(&process)) {
+        return Err(forbidden("the process that connected has ended"));
+    }
     request.extensions_mut().insert(peer);
     Ok(next.run(request).await)
+}
+
+/// A pidfd is readable once its process has ended (pidfd_open(2)).
+fn has_ended(process: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO) != Ok(0)
 }
 
 async fn status(State(handle): State<Handle>) -> Json<Status> {

@@ -124,7 +124,7 @@ pub(super) fn plan(mountinfo: &str, sockets: &[PathBuf], wishes: &Wishes) -> Vie
 pub(super) fn may_write(path: &Path) -> bool {
     let system = |base: &&str| path.starts_with(base) || Path::new(base).starts_with(path);
     path.is_absolute()
-        && !SYSTEM.iter().any(|base| system(&base))
+        && !SYSTEM.iter().any(system)
         && !SHARED.iter().any(|base| path == Path::new(base))
 }
 

@@ -66,6 +66,15 @@ pub struct Names {
 }
 
 impl Names {
+    /// Of a text that may do anything.
+    pub fn any() -> Self {
+        Self {
+            statements: Changed::All,
+            cursors: Changed::All,
+            ..Self::default()
+        }
+    }
+
     /// Whether it changes any.
     pub fn changes(&self) -> bool {
         self.statements != Changed::Nothing || self.cursors != Changed::Nothing

@@ -16,13 +16,15 @@ use tokio::net::TcpStream;
 
 use super::Proxy;
 use super::listener::Place;
+use crate::dns;
 use crate::sys;
 use crate::types::PeerAddr;
+use admission::Purpose;
 use drive::Drive;
 
 /// Serves a connection to its end.
 pub(super) async fn serve(proxy: &Arc<Proxy>, agent: TcpStream, peer: PeerAddr, place: Place) {
-    let Some(admitted) = admission::admit(proxy, peer, place.netns) else {
+    let Some(purpose) = admission::admit(proxy, peer, place.netns) else {
         reset(&agent);
         return;
     };
@@ -31,7 +33,20 @@ pub(super) async fn serve(proxy: &Arc<Proxy>, agent: TcpStream, peer: PeerAddr, 
     if !matches!(sys::tcp_is_closed(agent.as_fd()), Ok(false)) || agent.set_nodelay(true).is_err() {
         return;
     }
-    Drive::new(proxy, admitted, agent).run(place.left).await;
+    match purpose {
+        Purpose::Service(admitted) => {
+            Drive::new(proxy, *admitted, agent).run(place.left).await;
+        }
+        Purpose::Query(_) if proxy.open() > proxy.limits.connections => reset(&agent),
+        Purpose::Query(origin) => {
+            // Whoever is left without listeners has no agent to answer any more.
+            let mut left = place.left;
+            tokio::select! {
+                () = dns::serve_stream(&proxy.resolver, &origin, agent) => {}
+                () = left.wait() => {}
+            }
+        }
+    }
 }
 
 /// Closes with RST, so that the agent fails at once and sees no orderly end.

@@ -1,11 +1,14 @@
 //! Which addresses mean which service.
 //!
 //! Names are resolved by the host's resolver, when the policy loads and again from time
-//! to time; an address that two services claim belongs to neither.
+//! to time. Where several services are at one address, the name that the session asked for
+//! tells them apart; without one the address belongs to none of them.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use crate::dns::Zone;
 use crate::policy::{Policy, Service};
 use crate::types::{OrigDst, ServiceName};
 
@@ -15,21 +18,45 @@ pub struct Target {
     /// The service.
     pub service: ServiceName,
     /// The host as the policy writes it: the name that the upstream must prove.
-    pub host: String,
+    pub host: Arc<str>,
+}
+
+/// What is at an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found<'a> {
+    /// This.
+    One(&'a Target),
+    /// Several services, and no name to choose by.
+    Ambiguous,
+    /// Nothing.
+    None,
 }
 
 /// The addresses of all services.
 #[derive(Debug, Default)]
 pub struct Destinations {
-    targets: HashMap<SocketAddr, Target>,
+    /// Never empty lists.
+    targets: HashMap<SocketAddr, Vec<Target>>,
+    /// The hosts that agents may ask for.
+    pub zone: Zone,
     /// What is wrong with some of them, for the log and `portcullis status`.
     pub problems: Vec<String>,
 }
 
 impl Destinations {
-    /// The service at this address.
-    pub fn find(&self, destination: OrigDst) -> Option<&Target> {
-        self.targets.get(&destination.addr())
+    /// What is at this address for an agent that asked for `name`.
+    pub fn find(&self, destination: OrigDst, name: Option<&str>) -> Found<'_> {
+        let Some(all) = self.targets.get(&destination.addr()) else {
+            return Found::None;
+        };
+        let named = |target: &&Target| name == Some(&*target.host);
+        match (all.iter().find(named), all.split_last()) {
+            (Some(target), _) => Found::One(target),
+            (None, Some((last, rest))) if rest.iter().all(|one| one.service == last.service) => {
+                Found::One(last)
+            }
+            _ => Found::Ambiguous,
+        }
     }
 
     /// All addresses, for the kernel's map.
@@ -37,27 +64,22 @@ impl Destinations {
         self.targets.keys().copied().collect()
     }
 
-    fn add(
-        &mut self,
-        address: SocketAddr,
-        service: &Service,
-        host: &str,
-        two: &mut HashSet<SocketAddr>,
-    ) {
+    fn add(&mut self, address: SocketAddr, service: &Service, host: &Arc<str>) {
         let address = OrigDst::new(address).addr();
         let target = Target {
             service: service.name.clone(),
-            host: host.to_owned(),
+            host: Arc::clone(host),
         };
-        match self.targets.insert(address, target) {
-            Some(other) if other.service != service.name => {
-                two.insert(address);
-                self.problems.push(format!(
-                    "{address} is both {} and {}: refused for both",
-                    other.service, service.name
-                ));
-            }
-            _ => {}
+        let all = self.targets.entry(address).or_default();
+        if let Some(other) = all.iter().find(|other| other.service != service.name) {
+            self.problems.push(format!(
+                "{address} is both {} and {}: refused, unless the agent has asked for the name \
+                 of one of them",
+                other.service, service.name
+            ));
+        }
+        if !all.contains(&target) {
+            all.push(target);
         }
     }
 }
@@ -65,29 +87,69 @@ impl Destinations {
 /// Resolves the addresses of every service of the policy.
 pub async fn resolve(policy: &Policy) -> Destinations {
     let mut found = Destinations::default();
-    let mut two = HashSet::new();
     for service in policy.services() {
         for at in &service.at {
             if let Some(ip) = at.ip() {
-                found.add(SocketAddr::new(ip, at.port), service, &at.host, &mut two);
+                found.add(SocketAddr::new(ip, at.port), service, &at.host);
                 continue;
             }
-            match tokio::net::lookup_host((&*at.host, at.port)).await {
-                Ok(addresses) => {
-                    for address in addresses {
-                        found.add(address, service, &at.host, &mut two);
+            let addresses: Vec<SocketAddr> =
+                match tokio::net::lookup_host((&*at.host, at.port)).await {
+                    Ok(addresses) => addresses.collect(),
+                    Err(error) => {
+                        found
+                            .problems
+                            .push(format!("cannot resolve {at} of {}: {error}", service.name));
+                        Vec::new()
                     }
-                }
-                Err(error) => {
-                    found
-                        .problems
-                        .push(format!("cannot resolve {at} of {}: {error}", service.name));
-                }
+                };
+            let ips = addresses.iter().map(SocketAddr::ip);
+            found.zone.add(&at.host, &service.name, ips);
+            for address in addresses {
+                found.add(address, service, &at.host);
             }
         }
     }
-    for address in two {
-        found.targets.remove(&address);
-    }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at_one_address(targets: &[(&str, &str)]) -> Destinations {
+        let target = |(service, host): &(&str, &str)| Target {
+            service: ServiceName::from(*service),
+            host: (*host).into(),
+        };
+        let address = "192.0.2.1:5432".parse().expect("literal");
+        Destinations {
+            targets: HashMap::from([(address, targets.iter().map(target).collect())]),
+            ..Destinations::default()
+        }
+    }
+
+    fn service<'a>(all: &'a Destinations, name: Option<&str>) -> Option<&'a str> {
+        let address = OrigDst::new("192.0.2.1:5432".parse().expect("literal"));
+        match all.find(address, name) {
+            Found::One(target) => Some(target.service.as_str()),
+            Found::Ambiguous | Found::None => None,
+        }
+    }
+
+    #[test]
+    fn the_name_tells_two_services_apart() {
+        let two = at_one_address(&[("a", "a.corp"), ("b", "b.corp")]);
+        assert_eq!(service(&two, Some("a.corp")), Some("a"));
+        assert_eq!(service(&two, Some("b.corp")), Some("b"));
+        assert_eq!(service(&two, None), None);
+        assert_eq!(service(&two, Some("c.corp")), None);
+    }
+
+    #[test]
+    fn one_service_needs_no_name() {
+        let one = at_one_address(&[("a", "a.corp"), ("a", "192.0.2.1")]);
+        assert_eq!(service(&one, None), Some("a"));
+        assert_eq!(service(&one, Some("elsewhere")), Some("a"));
+    }
 }

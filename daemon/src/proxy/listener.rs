@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::{OpenGuard, Proxy, connection};
 use crate::capture::{ListenerConfig, NetnsCookie};
+use crate::dns;
 use crate::types::PeerAddr;
 
 /// Connections that may wait for accept(); the kernel caps it at `net.core.somaxconn`.
@@ -40,6 +41,7 @@ impl From<ListenError> for io::Error {
 pub struct Listeners {
     v4: TcpListener,
     v6: Option<TcpListener>,
+    queries: dns::Sockets,
     /// Whether they are in another network namespace than the daemon.
     abroad: bool,
     /// Goes with them, and then their connections end.
@@ -76,6 +78,7 @@ pub fn bind(port: u16) -> Result<Listeners, ListenError> {
     Ok(Listeners {
         v4,
         v6,
+        queries: queries(taken)?,
         abroad: false,
         left: watch::Sender::new(()),
     })
@@ -96,9 +99,15 @@ pub fn bind_abroad(port: u16) -> Result<Listeners, ListenError> {
     Ok(Listeners {
         v4,
         v6,
+        queries: queries(port)?,
         abroad: true,
         left: watch::Sender::new(()),
     })
+}
+
+fn queries(port: u16) -> Result<dns::Sockets, ListenError> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    dns::bind(port).map_err(|source| ListenError { address, source })
 }
 
 fn loopback6(port: u16) -> Result<Option<TcpListener>, ListenError> {
@@ -140,8 +149,8 @@ impl Listeners {
         Ok(ListenerConfig {
             v4: address4(&self.v4)?,
             v6: v6.transpose()?,
-            dns4: None,
-            dns6: None,
+            dns4: Some(self.queries.port4()?),
+            dns6: self.queries.port6()?,
             netns: self.netns()?,
         })
     }
@@ -150,37 +159,54 @@ impl Listeners {
         NetnsCookie::of_socket(&self.v4)
     }
 
-    /// Accepts for as long as it is polled; dropping the future ends the connections too.
+    /// Accepts, and answers queries, for as long as it is polled; dropping the future ends
+    /// the connections too.
     pub async fn serve(self, proxy: Arc<Proxy>) {
         let netns = match self.netns() {
             Ok(netns) => netns,
             Err(error) => return tracing::error!(%error, "getsockopt(SO_NETNS_COOKIE) failed"),
         };
-        loop {
-            let accepted = match &self.v6 {
-                Some(v6) => tokio::select! {
-                    accepted = self.v4.accept() => accepted,
-                    accepted = v6.accept() => accepted,
-                },
-                None => self.v4.accept().await,
-            };
-            match accepted {
-                Ok((stream, peer)) => {
-                    if self.abroad && notice_death(&stream).is_err() {
-                        continue;
-                    }
-                    let place = Place {
-                        netns,
-                        left: Left(self.left.subscribe()),
-                    };
-                    spawn(&proxy, stream, PeerAddr(peer), place);
-                }
-                Err(error) => {
-                    // Out of descriptors, most likely: others must close first.
-                    tracing::error!(%error, "accept failed");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
+        let Self {
+            v4,
+            v6,
+            queries,
+            abroad,
+            left,
+        } = self;
+        let queries = queries.serve(Arc::clone(&proxy.resolver), netns);
+        tokio::join!(queries, async {
+            loop {
+                let place = || Place {
+                    netns,
+                    left: Left(left.subscribe()),
+                };
+                accept(&proxy, &v4, v6.as_ref(), abroad, place).await;
             }
+        });
+    }
+}
+
+async fn accept(
+    proxy: &Arc<Proxy>,
+    v4: &TcpListener,
+    v6: Option<&TcpListener>,
+    abroad: bool,
+    place: impl FnOnce() -> Place,
+) {
+    let accepted = match v6 {
+        Some(v6) => tokio::select! {
+            accepted = v4.accept() => accepted,
+            accepted = v6.accept() => accepted,
+        },
+        None => v4.accept().await,
+    };
+    match accepted {
+        Ok((stream, _)) if abroad && notice_death(&stream).is_err() => {}
+        Ok((stream, peer)) => spawn(proxy, stream, PeerAddr(peer), place()),
+        Err(error) => {
+            // Out of descriptors, most likely: others must close first.
+            tracing::error!(%error, "accept failed");
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 }

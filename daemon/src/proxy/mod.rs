@@ -23,11 +23,12 @@ use tokio::sync::watch;
 
 use crate::audit::AuditLog;
 use crate::capture::OriginSource;
+use crate::dns::Resolver;
 use crate::identity::Registry;
 use crate::metrics::Metrics;
 use crate::policy::Policy;
 use crate::protocol::postgres::analyse::Cache;
-pub use destinations::{Destinations, Target, resolve};
+pub use destinations::{Destinations, Found, Target, resolve};
 pub use listener::{Listeners, bind, bind_abroad};
 use refusals::RefusalLog;
 use upstream::TlsClients;
@@ -59,6 +60,8 @@ pub struct Proxy {
     pub audit: Arc<AuditLog>,
     /// Where connections came from.
     pub origins: Arc<dyn OriginSource>,
+    /// Answers the agents' queries.
+    pub resolver: Arc<Resolver>,
     /// Analysed statements.
     pub statements: Arc<Cache>,
     /// Counters.
@@ -84,6 +87,8 @@ pub struct Parts {
     pub audit: Arc<AuditLog>,
     /// See [`Proxy::origins`].
     pub origins: Arc<dyn OriginSource>,
+    /// See [`Proxy::resolver`].
+    pub resolver: Arc<Resolver>,
     /// See [`Proxy::limits`].
     pub limits: Limits,
 }
@@ -97,6 +102,7 @@ impl Proxy {
             sessions: parts.sessions,
             audit: parts.audit,
             origins: parts.origins,
+            resolver: parts.resolver,
             statements: Arc::new(Cache::new(STATEMENTS, STATEMENT_BYTES)),
             metrics: Arc::default(),
             limits: parts.limits,

@@ -40,6 +40,8 @@ pub(super) struct Pump {
     /// The longest message of the agent that the session holds back: it must fit.
     agent_limit: usize,
     upstream_dirty: bool,
+    /// It takes no more, but what it has said may still be there to read.
+    upstream_deaf: bool,
 }
 
 impl Pump {
@@ -50,6 +52,7 @@ impl Pump {
             agent_closed: false,
             agent_limit: message_limit.max(HIGH_WATER),
             upstream_dirty: false,
+            upstream_deaf: false,
         }
     }
 
@@ -101,10 +104,19 @@ impl Pump {
         io: &mut Buffers,
         upstream: &mut Stream,
     ) -> io::Result<bool> {
-        let mut progress = write(cx, upstream, &mut io.to_upstream)?;
-        self.upstream_dirty |= progress;
-        if self.upstream_dirty && Pin::new(&mut *upstream).poll_flush(cx)?.is_ready() {
-            self.upstream_dirty = false;
+        let mut progress = false;
+        if !self.upstream_deaf {
+            match self.write_upstream(cx, io, upstream) {
+                Ok(wrote) => progress = wrote,
+                // It may have said why before it went.
+                Err(_) => {
+                    self.upstream_deaf = true;
+                    progress = true;
+                }
+            }
+        }
+        if self.upstream_deaf {
+            io.to_upstream.clear();
         }
         if io.to_agent.len() < HIGH_WATER && io.from_upstream.len() <= LONGEST_ANSWER {
             match read(cx, upstream, &mut io.from_upstream, &mut self.upstream_read) {
@@ -115,6 +127,20 @@ impl Pump {
             }
         }
         Ok(progress)
+    }
+
+    fn write_upstream(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut Buffers,
+        upstream: &mut Stream,
+    ) -> io::Result<bool> {
+        let wrote = write(cx, upstream, &mut io.to_upstream)?;
+        self.upstream_dirty |= wrote;
+        if self.upstream_dirty && Pin::new(&mut *upstream).poll_flush(cx)?.is_ready() {
+            self.upstream_dirty = false;
+        }
+        Ok(wrote)
     }
 }
 

@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("app", &["*"]),
     ("config", &["*"]),
     // launch: `portcullis run` takes from itself what an agent may not have.
+    // sys: the process that asks, as it was when it connected.
     (
         "control",
         &[
@@ -22,6 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "audit",
             "types",
             "launch",
+            "sys",
             "proxy::SessionsHandle",
         ],
     ),
@@ -31,6 +33,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "protocol", "policy", "masking", "approval", "audit", "vault", "identity", "capture",
             // Whether an agent that says nothing is still there.
             "sys", "types", "metrics",
+            // Which name a session asked for; queries that come by TCP.
+            "dns",
         ],
     ),
     ("protocol", &["policy", "masking", "types"]),
@@ -45,6 +49,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     // A record lists what was judged.
     ("audit", &["policy::Effect", "types"]),
+    // Its answers depend on the policy, are recorded, and it must know who asks. It has its
+    // own sockets, as the gate's listeners don't carry datagrams.
+    ("dns", &["policy", "audit", "identity", "capture", "types"]),
     ("capture", &["sys", "types"]),
     ("identity", &["sys", "types"]),
     ("policy", &["types"]),
@@ -90,6 +97,7 @@ const ONLY_IN: &[(&str, &str)] = &[
     ("axum", "control"),
     ("landlock", "launch"),
     ("seccompiler", "launch"),
+    ("hickory_proto", "dns"),
 ];
 
 /// Checks one file; files outside `daemon/src` have no arrows.

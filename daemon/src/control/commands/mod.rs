@@ -12,6 +12,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::sys;
+
 /// Holds every network connection of an AI agent.
 ///
 /// Start an agent below the gate with `portcullis run --as NAME -- CMD`; see what is in
@@ -48,6 +50,7 @@ pub type CheckPolicy = fn(&Path) -> anyhow::Result<String>;
 /// Runs the command; the exit code is the process's. `check` is handed in, because
 /// reading statements is nothing that this module may know.
 pub fn run(cli: &Cli, check: CheckPolicy) -> ExitCode {
+    sys::die_of_closed_pipes();
     let result = match &cli.command {
         // Replaces this process; its failures have a shell's exit codes.
         Command::Run(args) => return run::run(&cli.socket, args),

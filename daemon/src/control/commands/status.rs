@@ -69,6 +69,16 @@ fn print(status: &Status) {
     for problem in &status.destination_problems {
         println!("service    {problem}");
     }
+    print_sessions(status);
+    let journal = if status.audit_journal {
+        ", with a copy in the journal"
+    } else {
+        ""
+    };
+    println!("audit      {}{journal}", status.audit_file);
+}
+
+fn print_sessions(status: &Status) {
     println!(
         "sessions   {}, connections {}",
         status.sessions, status.connections
@@ -80,10 +90,4 @@ fn print(status: &Status) {
             session.session, session.principal
         );
     }
-    let journal = if status.audit_journal {
-        ", with a copy in the journal"
-    } else {
-        ""
-    };
-    println!("audit      {}{journal}", status.audit_file);
 }

@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::Serialize;
 
-use super::super::{Proxy, Target};
+use super::super::{Found, Proxy, Target};
 use crate::audit::{ConnectionContext, Event, Record, SessionContext};
 use crate::capture::{NetnsCookie, Origin};
+use crate::dns;
 use crate::identity::AgentSession;
 use crate::policy::Service;
 use crate::types::{ConnectionId, PeerAddr};
@@ -19,6 +21,16 @@ pub(super) struct Admitted {
     pub(super) origin: Origin,
     pub(super) service: Service,
     pub(super) target: Target,
+    /// What the session asked for to get the address.
+    pub(super) name: Option<Arc<str>>,
+}
+
+/// What a connection is for.
+pub(super) enum Purpose {
+    /// A service.
+    Service(Box<Admitted>),
+    /// To ask the gate's resolver.
+    Query(Origin),
 }
 
 impl Admitted {
@@ -36,6 +48,7 @@ impl Admitted {
             uid: self.origin.uid,
             command: &self.origin.comm,
             destination: self.origin.dst.to_string(),
+            name: self.name.as_deref(),
             service: self.service.name.as_str(),
             database,
             user,
@@ -61,7 +74,7 @@ struct RefusedBody<'a> {
 }
 
 /// Finds origin, session and service; what has none is refused and recorded.
-pub(super) fn admit(proxy: &Proxy, peer: PeerAddr, netns: NetnsCookie) -> Option<Admitted> {
+pub(super) fn admit(proxy: &Proxy, peer: PeerAddr, netns: NetnsCookie) -> Option<Purpose> {
     let origin = match proxy.origins.take_origin(peer, netns) {
         Ok(Some(origin)) => origin,
         Ok(None) => return refuse(proxy, peer, None, "not sent here by the kernel programs"),
@@ -70,38 +83,40 @@ pub(super) fn admit(proxy: &Proxy, peer: PeerAddr, netns: NetnsCookie) -> Option
             return refuse(proxy, peer, None, "the kernel's maps can't be read");
         }
     };
-    let Some(session) = proxy.sessions.find(origin.session) else {
-        return refuse(
-            proxy,
-            peer,
-            Some(&origin),
-            "its cgroup has no agent session",
-        );
-    };
+    match purpose(proxy, &origin) {
+        Ok(purpose) => Some(purpose),
+        Err(reason) => refuse(proxy, peer, Some(&origin), reason),
+    }
+}
+
+fn purpose(proxy: &Proxy, origin: &Origin) -> Result<Purpose, &'static str> {
+    let session = proxy.sessions.find(origin.session);
+    let session = session.ok_or("its cgroup has no agent session")?;
+    let address = origin.dst.addr();
+    let name = proxy
+        .resolver
+        .names()
+        .of(session.cgroup, address.ip(), Instant::now());
     let destinations = proxy.destinations.load();
-    let Some(target) = destinations.find(origin.dst).cloned() else {
-        return refuse(
-            proxy,
-            peer,
-            Some(&origin),
-            "no service has this destination",
-        );
+    let target = match destinations.find(origin.dst, name.as_deref()) {
+        Found::One(target) => target.clone(),
+        Found::None if address.port() == dns::PORT => return Ok(Purpose::Query(origin.clone())),
+        Found::None => return Err("no service has this destination"),
+        Found::Ambiguous => {
+            return Err("several services are at this address, and it was not asked for by name");
+        }
     };
-    let Some(service) = proxy.policy.load().service(&target.service).cloned() else {
-        return refuse(
-            proxy,
-            peer,
-            Some(&origin),
-            "the service is no longer in the policy",
-        );
-    };
-    Some(Admitted {
+    let policy = proxy.policy.load();
+    let service = policy.service(&target.service).cloned();
+    let service = service.ok_or("the service is no longer in the policy")?;
+    Ok(Purpose::Service(Box::new(Admitted {
         id: ConnectionId::next(),
         session,
-        origin,
+        origin: origin.clone(),
         service,
         target,
-    })
+        name,
+    })))
 }
 
 fn refuse(
@@ -109,7 +124,7 @@ fn refuse(
     peer: PeerAddr,
     origin: Option<&Origin>,
     reason: &'static str,
-) -> Option<Admitted> {
+) -> Option<Purpose> {
     proxy.metrics.refused(reason);
     let body = RefusedBody {
         reason,

@@ -219,7 +219,7 @@ impl Drive {
             connection: self.admitted.id,
             service: self.admitted.service.name.clone(),
             upstream: self.admitted.upstream(),
-            host: self.admitted.target.host.clone(),
+            host: self.admitted.target.host.to_string(),
             key: keys.upstream,
         };
         self.cancel = Some(self.proxy.cancels.keep(keys.agent, target));

@@ -218,3 +218,18 @@ async fn each_end_is_told_apart() {
     drop(std::mem::replace(&mut bench.far_agent, pair().await.0));
     assert_eq!(bench.settle().await, Some(Event::AgentGone));
 }
+
+#[tokio::test]
+async fn the_last_words_of_an_upstream_that_takes_no_more_are_read() {
+    let mut bench = Bench::new(1000).await;
+    bench.far_upstream.write_all(b"FATAL").await.expect("write");
+    // What it has not read makes its end a reset.
+    bench.io.to_upstream.extend_from_slice(b"unread");
+    bench.settle().await;
+    bench.io.from_upstream.clear();
+    bench.far_upstream.write_all(b"bye").await.expect("write");
+    drop(std::mem::replace(&mut bench.far_upstream, pair().await.0));
+    bench.io.to_upstream.extend_from_slice(b"more");
+    assert_eq!(bench.settle().await, Some(Event::UpstreamClosed));
+    assert_eq!(&bench.io.from_upstream[..], b"bye");
+}

@@ -67,7 +67,7 @@ pub fn analyse(text: &str, context: &Context<'_>) -> Operation {
             shapeless(text),
             vec![unknown()],
             Some(why.to_string().into()),
-            Names::default(),
+            Names::any(),
         ),
     };
     Operation {

@@ -22,7 +22,8 @@ pub(super) fn of(tree: &Tree, context: &Context<'_>) -> Names {
                 "" => names.statements = Changed::All,
                 name => change(&mut names.statements, name),
             },
-            "DiscardStmt" => {
+            // A block may prepare and drop statements, and open cursors.
+            "DiscardStmt" | "DoStmt" => {
                 names.statements = Changed::All;
                 names.cursors = Changed::All;
             }

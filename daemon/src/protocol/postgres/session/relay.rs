@@ -1,10 +1,11 @@
 //! The open session: what the agent says is judged before it goes up, what the upstream
 //! says is accounted for on its way down.
 //!
-//! The two directions are in `agent` and `upstream` below; they meet in the [`Pipeline`].
+//! The two directions are in `agent` (with `texts`) and `upstream` below; they meet in the [`Pipeline`].
 //! Rows are passed on as they stream in and are never held whole.
 
 mod agent;
+mod texts;
 mod upstream;
 
 use std::collections::VecDeque;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::{Encoding, Fault, Relay, ServerEncoding, malformed};
-use crate::policy::{Effect, Object, Verb};
-use crate::protocol::postgres::analyse::Context;
+use super::texts::may_change_reading;
+use super::{Fault, Relay, malformed};
+use crate::policy::{Effect, Verb};
 use crate::protocol::postgres::codec::message::ErrorMessage;
 use crate::protocol::postgres::codec::{Fields, HEADER, Malformed, whole};
 use crate::protocol::postgres::enforce::{self, Denied};
-use crate::protocol::postgres::session::pipeline::{Expect, Fill, Kept, Lookup, Readable, Run};
+use crate::protocol::postgres::session::pipeline::{Expect, Fill, Kept, Lookup, Run};
 use crate::protocol::{
     Buffers, CloseReason, NameKind, Names, Operation, Question, Stage, Step, Verdict,
 };
@@ -229,13 +229,13 @@ impl Relay {
                 Effect::on_path(Verb::SqlUnknown, "statement"),
             ],
             problem: Some(problem.into()),
-            names: Names::default(),
+            names: Names::any(),
         });
         let operation = self.keep(operation);
         self.held(Kind::Query, operation)
     }
 
-    fn keep(&self, operation: Arc<Operation>) -> Kept {
+    pub(super) fn keep(&self, operation: Arc<Operation>) -> Kept {
         Kept::new(operation, self.pipeline.account())
     }
 
@@ -270,46 +270,6 @@ impl Relay {
                 Some(Arc::new(operation.resolved(usage, &target)))
             }
             Lookup::Known(_) | Lookup::Unknown => Some(operation.share()),
-        }
-    }
-
-    /// What a text does; none if that is not settled before an answer has come.
-    fn analyse(&self, text: &[u8]) -> Option<Kept> {
-        let problem = match std::str::from_utf8(text) {
-            Ok(text) => match self.readable(text) {
-                Ok(Readable::Yes) => {
-                    let search_path = &self.search_path;
-                    let context = Context { search_path };
-                    return Some(self.keep(self.cache.analyse(text, &context)));
-                }
-                Ok(Readable::Wait) => return None,
-                Ok(Readable::No) => {
-                    "a statement behind one that may change how it is read; send Sync first"
-                }
-                Err(problem) => problem,
-            },
-            Err(_) => ENCODING,
-        };
-        Some(self.keep(unseen(problem)))
-    }
-
-    /// Whether the gate reads the text as the server will.
-    fn readable(&self, text: &str) -> Result<Readable, &'static str> {
-        let settled = self.pipeline.readable();
-        if text.is_ascii() || settled != Readable::Yes {
-            return Ok(settled);
-        }
-        let Encoding {
-            utf8, ever_other, ..
-        } = self.encoding;
-        match self.encoding.server {
-            Some(ServerEncoding::Utf8) if ever_other => match self.pipeline.readable_when_quiet() {
-                // In other encodings a byte above 127 may hide a quote from us.
-                Readable::Yes if !utf8 => Err(ENCODING),
-                readable => Ok(readable),
-            },
-            Some(ServerEncoding::Utf8) => Ok(Readable::Yes),
-            _ => Err("a statement with more than ASCII in a database that is not UTF8"),
         }
     }
 
@@ -367,8 +327,6 @@ impl Relay {
     }
 }
 
-const ENCODING: &str = "a statement that is not UTF-8; set client_encoding to UTF8";
-
 /// A statement's or portal's name.
 fn name<'a>(fields: &mut Fields<'a>) -> Result<&'a [u8], Fault> {
     let name = fields.bytes().map_err(malformed)?;
@@ -387,20 +345,6 @@ fn named(frame: &[u8]) -> Result<(u8, &[u8]), Fault> {
     Ok((kind, name(&mut fields)?))
 }
 
-/// Whether the server may read the next text in another way once this has run: it changes
-/// a setting that is not harmless, or runs code that the gate does not see. Code that the
-/// database's owners made (functions, triggers) is taken to leave these settings alone.
-fn may_change_reading(operation: &Operation) -> bool {
-    operation.effects.iter().any(|effect| match effect.verb {
-        Verb::SqlUnknown | Verb::SqlProcedural => true,
-        Verb::SqlSession => effect.object != Object::Service,
-        Verb::SqlCall => {
-            matches!(&effect.object, Object::Path(path) if **path == *"pg_catalog.set_config")
-        }
-        _ => false,
-    })
-}
-
 /// An operation that can't be judged, because the gate has not seen its text.
 fn unseen(problem: &str) -> Arc<Operation> {
     Arc::new(Operation {
@@ -408,6 +352,6 @@ fn unseen(problem: &str) -> Arc<Operation> {
         fingerprint: "unseen".into(),
         effects: vec![Effect::on_path(Verb::SqlUnknown, "statement")],
         problem: Some(problem.into()),
-        names: Names::default(),
+        names: Names::any(),
     })
 }

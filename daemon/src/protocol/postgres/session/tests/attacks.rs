@@ -250,3 +250,31 @@ fn a_setting_by_function_counts_as_one_by_set() {
     let next = query("SELECT 1");
     assert_eq!(bench.agent(&[set.clone(), next].concat()), set);
 }
+
+#[test]
+fn what_is_doubtful_is_judged_by_what_it_seems_to_do_as_well() {
+    // Found by the model test: somebody may have allowed sql.unknown.
+    let unknown = "  - {id: u, role: analyst, allow: [sql.unknown], on: ['shop/*']}\n";
+    let mut bench = Bench::with(&format!("{WIDE}{unknown}"));
+    let block = [parse("", "DO 'x'"), bind("", ""), execute("")].concat();
+    let up = bench.agent(&[block.clone(), query(BAD)].concat());
+    assert!(!contains(&up, BAD), "{}", bench.last_effects());
+    let asked = bench.asked.last().expect("asked");
+    assert_eq!(&*asked.operation.text, BAD, "the record has the text");
+    let mut bench = Bench::with(&format!("{WIDE}{unknown}"));
+    bench.upstream(&status("client_encoding", "LATIN1"));
+    let up = bench.agent(&query("DELETE FROM orders /* é */"));
+    assert!(
+        contains(&up, "portcullis_denied"),
+        "{}",
+        bench.last_effects()
+    );
+    bench.upstream(&[decoy_error(), ready(b'I')].concat());
+    let up = bench.agent(&frame(b'Q', b"SELECT '\xe9'\0"));
+    assert!(
+        !contains(&up, "portcullis_denied"),
+        "{}",
+        bench.last_effects()
+    );
+    assert!(bench.asked[1].operation.text.contains("SELECT"));
+}

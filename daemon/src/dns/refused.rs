@@ -1,0 +1,147 @@
+//! Names that were not answered, in the record: a few each second for each session, the
+//! rest counted. The name is the agent's data: bounded, and escaped by JSON.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::Who;
+use crate::audit::{AuditLog, Context, Event, Record, SessionContext};
+use crate::identity::AgentSession;
+use crate::types::{CgroupId, PeerAddr};
+
+const EACH_SECOND: u32 = 10;
+/// Characters of a name that are recorded; the longest plain name has 253.
+const LONGEST_NAME: usize = 255;
+
+/// What was refused.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Refused<'a> {
+    pub(super) name: &'a str,
+    pub(super) kind: String,
+    pub(super) reason: &'static str,
+    pub(super) transport: &'static str,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    reason: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name: &'a str,
+    #[serde(rename = "type", skip_serializing_if = "String::is_empty")]
+    kind: String,
+    transport: &'static str,
+    resolver: String,
+    pid: u32,
+    uid: u32,
+    command: &'a str,
+    /// Refusals of this session that were not recorded since the last one that was.
+    dropped: u64,
+}
+
+#[derive(Serialize)]
+struct Stranger {
+    reason: &'static str,
+    peer: String,
+    dropped: u64,
+}
+
+struct Window {
+    start: Instant,
+    recorded: u32,
+    dropped: u64,
+}
+
+/// What was recorded lately.
+#[derive(Default)]
+pub(super) struct Refusals(Mutex<HashMap<CgroupId, Window>>);
+
+impl Refusals {
+    pub(super) fn record(
+        &self,
+        audit: &AuditLog,
+        session: &AgentSession,
+        who: &Who,
+        what: Refused<'_>,
+    ) {
+        let Some(dropped) = self.admit(session.cgroup, Instant::now()) else {
+            return;
+        };
+        let context = Context::session(&SessionContext {
+            session: session.id.as_str(),
+            principal: &session.principal.name,
+            cgroup: &session.path.to_string_lossy(),
+            cgroup_id: session.cgroup,
+        });
+        let end = what.name.char_indices().nth(LONGEST_NAME);
+        let body = Body {
+            reason: what.reason,
+            name: end.map_or(what.name, |(end, _)| what.name.get(..end).unwrap_or("")),
+            kind: what.kind,
+            transport: what.transport,
+            resolver: who.resolver.to_string(),
+            pid: who.pid,
+            uid: who.uid,
+            command: &who.comm,
+            dropped,
+        };
+        audit.append_later(&Record::new(Event::DnsRefused, &context, &body));
+    }
+
+    /// A datagram that no session sent: some process of the host that is not held.
+    pub(super) fn record_stranger(&self, audit: &AuditLog, peer: PeerAddr) {
+        // No cgroup has the id 0.
+        let Some(dropped) = self.admit(CgroupId(0), Instant::now()) else {
+            return;
+        };
+        let body = Stranger {
+            reason: "no session sent it",
+            peer: peer.to_string(),
+            dropped,
+        };
+        let context = Context::default();
+        audit.append_later(&Record::new(Event::DnsRefused, &context, &body));
+    }
+
+    /// How many were dropped before this one; none if this one is dropped too.
+    fn admit(&self, session: CgroupId, now: Instant) -> Option<u64> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let window = all.entry(session).or_insert(Window {
+            start: now,
+            recorded: 0,
+            dropped: 0,
+        });
+        if now.duration_since(window.start) >= Duration::from_secs(1) {
+            (window.start, window.recorded) = (now, 0);
+        }
+        if window.recorded >= EACH_SECOND {
+            window.dropped += 1;
+            return None;
+        }
+        window.recorded += 1;
+        Some(std::mem::take(&mut window.dropped))
+    }
+
+    pub(super) fn forget(&self, session: CgroupId) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.remove(&session);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_counted_and_does_not_silence_others() {
+        let refusals = Refusals::default();
+        let now = Instant::now();
+        let admitted = (0..1000).filter_map(|_| refusals.admit(CgroupId(1), now));
+        assert_eq!(admitted.count(), 10);
+        assert_eq!(refusals.admit(CgroupId(2), now), Some(0));
+        let later = now + Duration::from_secs(1);
+        assert_eq!(refusals.admit(CgroupId(1), later), Some(990));
+    }
+}

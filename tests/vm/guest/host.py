@@ -58,6 +58,15 @@ def main_pid():
     return int(run("systemctl", "show", "-P", "MainPID", "portcullisd"))
 
 
+def restarts(how):
+    """Sets the unit's Restart= until the next boot."""
+    directory = "/run/systemd/system/portcullisd.service.d"
+    os.makedirs(directory, exist_ok=True)
+    with open(f"{directory}/restart.conf", "w") as file:
+        file.write(f"[Service]\nRestart={how}\n")
+    run("systemctl", "daemon-reload")
+
+
 def is_active():
     return run("systemctl", "is-active", "portcullisd", check=False) == "active"
 

@@ -20,6 +20,10 @@ pub struct Kernel {
     prefix: &'static str,
     /// The suite that it is looked for in.
     suite: &'static str,
+    /// The processor that qemu plays. Without cmpxchg16b 6.12, which dies at boot of the
+    /// way in which qemu 7.2 plays it; not so the newest, whose programs then can't
+    /// allocate (`kmalloc_nolock`).
+    pub cpu: &'static str,
     /// Whether the daemon must work there; else it must refuse to start.
     pub is_fit: bool,
 }
@@ -30,24 +34,28 @@ pub const KERNELS: &[Kernel] = &[
         name: "5.10",
         prefix: "linux-image-5.10.",
         suite: "bullseye",
+        cpu: "max,la57=off",
         is_fit: false,
     },
     Kernel {
         name: "6.1",
         prefix: "linux-image-6.1.",
         suite: "bookworm",
+        cpu: "max,la57=off",
         is_fit: true,
     },
     Kernel {
         name: "6.12",
         prefix: "linux-image-6.12.",
         suite: "bookworm-backports",
+        cpu: "max,la57=off,cx16=off",
         is_fit: true,
     },
     Kernel {
         name: "newest",
         prefix: "linux-image-",
         suite: "trixie-backports",
+        cpu: "max,la57=off",
         is_fit: true,
     },
 ];

@@ -69,7 +69,14 @@ fn boot(vm: &Path, kernel: &Kernel, input: &Path, output: &Path, console: &Path)
     // setpriv: the kernel ends qemu when we die, however we die.
     let mut qemu = Command::new("setpriv");
     qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
-        .args(["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", CPU])
+        .args([
+            "-M",
+            "q35",
+            "-accel",
+            "tcg,thread=multi",
+            "-cpu",
+            kernel.cpu,
+        ])
         .args(["-smp", "2", "-m", "1536", "-nodefaults", "-nic", "none"])
         .args([
             "-no-reboot",
@@ -101,9 +108,6 @@ fn boot(vm: &Path, kernel: &Kernel, input: &Path, output: &Path, console: &Path)
     process.wait(LIMIT)?;
     Ok(())
 }
-
-/// Without cmpxchg16b: qemu 7.2 emulates it wrongly, and Linux 6.12 dies of it at boot.
-const CPU: &str = "max,cx16=off,la57=off";
 
 const APPEND: &str = "console=ttyS0 root=/dev/vda rw quiet panic=-1 mitigations=off \
     systemd.show_status=no net.ifnames=0 vm.payload";

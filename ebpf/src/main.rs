@@ -19,6 +19,8 @@ mod event;
 mod getpeername4;
 mod getpeername6;
 mod ingress;
+mod lsm;
+mod lsm_hooks;
 mod packet;
 mod post_bind4;
 mod post_bind6;

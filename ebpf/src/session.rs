@@ -47,7 +47,7 @@ pub fn current() -> Place {
 
 /// Id of the running process's cgroup at this level of the tree; 0 if it sits above it.
 #[inline(always)]
-fn ancestor(level: i32) -> u64 {
+pub fn ancestor(level: i32) -> u64 {
     // SAFETY: a helper that takes a number.
     unsafe { bpf_get_current_ancestor_cgroup_id(level) }
 }

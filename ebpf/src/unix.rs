@@ -104,7 +104,7 @@ fn read(ctx: &SockAddrContext, key: &mut UnixKey) -> bool {
 /// The same number, in a register of which the verifier knows that it is below 128: it
 /// forgets a comparison that the compiler makes with a copy.
 #[inline(always)]
-fn bounded(length: u32) -> u32 {
+pub fn bounded(length: u32) -> u32 {
     let mut length = u64::from(length);
     // SAFETY: changes this one register.
     unsafe {
@@ -119,7 +119,7 @@ fn bounded(length: u32) -> u32 {
 
 /// A path ends at its first zero byte; what the process put behind it is not part of it.
 #[inline(always)]
-fn end_path(key: &mut UnixKey) {
+pub fn end_path(key: &mut UnixKey) {
     let mut ended = false;
     let mut at = 0;
     while at < UNIX_PATH {

@@ -22,3 +22,4 @@ mod run;
 mod stage;
 mod statements;
 mod upstream;
+mod upstream_tls;

@@ -66,7 +66,13 @@ fn play(client: Option<Client>, script: &Script) -> Option<Vec<Message>> {
     let mut random = Random::new(script.seed ^ 0x5eed);
     client.send_in_pieces(&script.bytes(), &mut random);
     let answers = client.rest();
-    let whole = answers.last().is_some_and(|(tag, _)| *tag == b'Z');
+    // What the server takes for data of a COPY, and can't be, makes it say so and leave.
+    let fatal = |body: &[u8]| body.starts_with(b"SFATAL");
+    let whole = match answers.last()? {
+        (b'Z', _) => true,
+        (b'E', body) => fatal(body),
+        _ => false,
+    };
     whole.then_some(answers)
 }
 

@@ -3,7 +3,7 @@
 
 use anyhow::bail;
 
-use crate::capture::{Gate, MissingLayer};
+use crate::capture::{Gate, LsmState, MissingLayer};
 use crate::config::DEFAULT_PATH;
 use crate::launch;
 
@@ -11,22 +11,28 @@ use crate::launch;
 /// with different kernels. `unix` stands for both unix hooks.
 const KNOWN: [&str; 5] = ["lsm", "unix", "unix_connect", "unix_sendmsg", "processes"];
 
+/// Layers that the LSM programs stand in for.
+const COVERED: [&str; 3] = ["unix_connect", "unix_sendmsg", "processes"];
+
 /// What is missing here: of the cgroup programs, of BPF LSM, of the launcher's own means.
 pub(super) fn missing(gate: &Gate) -> Vec<MissingLayer> {
     let mut missing = gate.missing_layers().to_vec();
-    missing.extend(lsm());
     missing.extend(processes());
+    match gate.lsm() {
+        // Its programs close what these leave open, and for every process of a session.
+        LsmState::InForce(_) => missing.retain(|layer| !COVERED.contains(&layer.name)),
+        LsmState::Unavailable(why) => missing.push(lsm(why)),
+    }
     missing
 }
 
-/// BPF LSM programs: none are built into this daemon yet.
-fn lsm() -> Option<MissingLayer> {
-    Some(MissingLayer {
+fn lsm(why: &str) -> MissingLayer {
+    MissingLayer {
         name: "lsm",
-        why: "this daemon has no BPF LSM programs".into(),
+        why: why.into(),
         leaves_open: "for processes that `portcullis run` did not start: other socket families, \
                       inherited sockets, other processes, mounts and capabilities",
-    })
+    }
 }
 
 fn processes() -> Option<MissingLayer> {

@@ -169,6 +169,7 @@ impl Sessions {
             .proxy
             .audit
             .append(&Record::new(Event::SessionStart, &context, &body))?;
+        self.parts.gate.expect_launcher(peer.pid)?;
         // The process is in before the session is known, so that the reaper, which ends
         // empty sessions, never sees it empty. Until then nothing passes from it.
         cgroupfs::move_process(&session.path, peer.pid)

@@ -68,6 +68,8 @@ pub enum CaptureError {
     Map { name: &'static str, cause: MapError },
     #[error("{hook} is not in force on {cgroup}: the kernel does not list our program there")]
     NotInForce { hook: &'static str, cgroup: PathBuf },
+    #[error("the LSM program {0} is not in force: its link is gone")]
+    LsmNotInForce(&'static str),
 }
 
 impl CaptureError {

@@ -48,12 +48,25 @@ pub enum Reason {
     UnixAddress,
     /// The socket is bound to a device other than the loopback.
     Device,
+    /// The socket was made outside the session.
+    OutsideSocket,
+    /// A process outside the session.
+    OutsideProcess,
+    /// A capability that no session has, by its number.
+    Capability(u32),
+    /// Something that no session may do whatever its capabilities.
+    Privilege,
+    /// Writing to a file that controls the kernel.
+    KernelFile,
+    /// A device, by the kernel's number: 12 bits of major above 20 of minor.
+    DeviceFile(u32),
     /// A number that this daemon does not know.
     Unknown(u32),
 }
 
 impl Reason {
-    fn new(number: u32) -> Self {
+    /// `detail` is what the program says besides; few do.
+    fn new(number: u32, detail: u32) -> Self {
         match number {
             reason::NO_SESSION => Self::NoSession,
             reason::TOO_DEEP => Self::TooDeep,
@@ -69,6 +82,12 @@ impl Reason {
             reason::OPTION => Self::SocketOption,
             reason::UNIX_ADDRESS => Self::UnixAddress,
             reason::DEVICE => Self::Device,
+            reason::OUTSIDE_SOCKET => Self::OutsideSocket,
+            reason::OUTSIDE_PROCESS => Self::OutsideProcess,
+            reason::CAPABILITY => Self::Capability(detail),
+            reason::PRIVILEGE => Self::Privilege,
+            reason::KERNEL_FILE => Self::KernelFile,
+            reason::DEVICE_FILE => Self::DeviceFile(detail),
             other => Self::Unknown(other),
         }
     }
@@ -91,6 +110,15 @@ impl fmt::Display for Reason {
             Self::SocketOption => "socket option not allowed",
             Self::UnixAddress => "unix address not allowed",
             Self::Device => "bound to a device",
+            Self::OutsideSocket => "socket made outside the session",
+            Self::OutsideProcess => "process outside the session",
+            Self::Capability(number) => return write!(f, "capability {number} not allowed"),
+            Self::Privilege => "no session may do that",
+            Self::KernelFile => "file that controls the kernel",
+            Self::DeviceFile(number) => {
+                let (major, minor) = (number >> 20, number & 0xf_ffff);
+                return write!(f, "device {major}:{minor} not allowed");
+            }
             Self::Unknown(number) => return write!(f, "reason {number}"),
         })
     }
@@ -147,9 +175,10 @@ impl GateRefused {
         let dst = SocketAddr::new(Ipv6Addr::from(dst).into(), u16::try_from(port).ok()?);
         let sets_option = hook == hook::SETSOCKOPT;
         let is_unix = matches!(hook, hook::UNIX_CONNECT | hook::UNIX_SENDMSG);
-        let has_dst = !(hook == hook::SOCK_CREATE || sets_option || is_unix);
+        let is_lsm = hook >= hook::LSM;
+        let has_dst = !(hook == hook::SOCK_CREATE || sets_option || is_unix || is_lsm);
         Some(Self {
-            reason: Reason::new(reason),
+            reason: Reason::new(reason, option),
             hook: hook_name(hook),
             dst: has_dst.then(|| OrigDst::new(dst)),
             cgroup: CgroupId(cgroup),
@@ -181,6 +210,26 @@ fn hook_name(number: u32) -> &'static str {
         hook::SETSOCKOPT => "setsockopt",
         hook::UNIX_CONNECT => "unix_connect",
         hook::UNIX_SENDMSG => "unix_sendmsg",
+        hook::LSM_SOCKET_CREATE => "lsm/socket_create",
+        hook::LSM_SOCKET_CONNECT => "lsm/socket_connect",
+        hook::LSM_SOCKET_SENDMSG => "lsm/socket_sendmsg",
+        hook::LSM_SOCKET_RECVMSG => "lsm/socket_recvmsg",
+        hook::LSM_SOCKET_LISTEN => "lsm/socket_listen",
+        hook::LSM_UNIX_STREAM_CONNECT => "lsm/unix_stream_connect",
+        hook::LSM_UNIX_MAY_SEND => "lsm/unix_may_send",
+        hook::LSM_FILE_OPEN => "lsm/file_open",
+        hook::LSM_FILE_PERMISSION => "lsm/file_permission",
+        hook::LSM_FILE_RECEIVE => "lsm/file_receive",
+        hook::LSM_FILE_IOCTL => "lsm/file_ioctl",
+        hook::LSM_PTRACE => "lsm/ptrace_access_check",
+        hook::LSM_TASK_KILL => "lsm/task_kill",
+        hook::LSM_TASK_ALLOC => "lsm/task_alloc",
+        hook::LSM_CAPABLE => "lsm/capable",
+        hook::LSM_BPF => "lsm/bpf",
+        hook::LSM_SB_MOUNT => "lsm/sb_mount",
+        hook::LSM_MOVE_MOUNT => "lsm/move_mount",
+        hook::LSM_USERNS_CREATE => "lsm/userns_create",
+        hook::LSM_MODULE_REQUEST => "lsm/kernel_module_request",
         _ => "unknown",
     }
 }

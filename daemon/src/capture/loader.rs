@@ -11,6 +11,7 @@ use aya::maps::{Array, MapData, MapInfo};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 use portcullis_ebpf_common::dns::Asker;
+use portcullis_ebpf_common::lsm::LsmConfig;
 use portcullis_ebpf_common::{
     ABI, DestKey, GateEvent, Listener, Meta, Origin, Session, TupleKey, Turned, UnixKey,
 };
@@ -26,7 +27,7 @@ const fn size<T>() -> u32 {
 }
 
 /// Every map with its key and value size.
-const MAPS: [(&str, u32, u32); 12] = [
+const MAPS: [(&str, u32, u32); 14] = [
     ("META", size::<u32>(), size::<Meta>()),
     ("SESSIONS", size::<u64>(), size::<Session>()),
     ("LISTENERS", size::<u64>(), size::<Listener>()),
@@ -39,6 +40,8 @@ const MAPS: [(&str, u32, u32); 12] = [
     ("UNIX_ALLOWED", size::<UnixKey>(), size::<u32>()),
     ("EVENTS", 0, 0),
     ("LOST", size::<u32>(), size::<u64>()),
+    ("LSM_CONFIG", size::<u32>(), size::<LsmConfig>()),
+    ("LAUNCHING", size::<u32>(), size::<u64>()),
 ];
 // An event must fit its ring buffer many times; a page is the smallest.
 const _: () = assert!(size_of::<GateEvent>() < 512);
@@ -66,6 +69,11 @@ impl Pins {
 
     pub(super) fn programs(&self) -> PathBuf {
         self.root.join("programs")
+    }
+
+    /// Links of the LSM programs, which end when their pin does.
+    pub(super) fn lsm(&self) -> PathBuf {
+        self.root.join("lsm")
     }
 
     pub(super) fn links(&self) -> PathBuf {

@@ -14,6 +14,7 @@ mod error;
 mod events;
 mod host;
 mod loader;
+mod lsm;
 mod maps;
 mod netns;
 mod orig_dst;
@@ -34,6 +35,7 @@ pub use attach::{Layer, Layers, MissingLayer};
 pub use dns::{Asker, AskerSource};
 pub use error::CaptureError;
 pub use events::{Events, GateRefused, Reason};
+pub use lsm::LsmState;
 pub use netns::{Netns, NetnsCookie, NetnsId};
 pub use orig_dst::Origin;
 pub use processes::Execs;
@@ -43,6 +45,7 @@ pub use unix::{UnixAddress, UnixAddressError};
 use crate::types::{CgroupId, PeerAddr, SessionId};
 use attach::Enforced;
 use loader::Pins;
+use lsm::Launching;
 use maps::Maps;
 
 /// Where the gate is put up.
@@ -141,6 +144,8 @@ pub struct Gate {
     maps: Maps,
     adopted: Adopted,
     missing: Vec<MissingLayer>,
+    lsm: LsmState,
+    launching: Launching,
     _lock: Flock<File>,
 }
 
@@ -176,6 +181,8 @@ impl Gate {
         attach::attach(&loaded, &pins, &enforced)?;
         let layers = attach::verify(&pins, &enforced, &missing)?;
         attach::verify_loaded(&loaded, &pins, &layers, &enforced)?;
+        let lsm = lsm::start(&mut object, &pins, &enforced)?;
+        let launching = Launching::take(&mut object)?;
         let adopted = loader::sign(&mut object, before)?;
         let events = Events::take(&mut object)?;
         Ok((
@@ -185,6 +192,8 @@ impl Gate {
                 maps,
                 adopted,
                 missing,
+                lsm,
+                launching,
                 _lock: lock,
             },
             events,
@@ -321,7 +330,25 @@ impl Gate {
     /// # Errors
     /// A program is not attached: the gate is not whole.
     pub fn layers(&self) -> Result<Vec<Layer>, CaptureError> {
-        attach::verify(&self.pins, &self.enforced, &self.missing)
+        let mut layers = attach::verify(&self.pins, &self.enforced, &self.missing)?;
+        if matches!(self.lsm, LsmState::InForce(_)) {
+            layers.extend(lsm::layers(&self.pins)?);
+        }
+        Ok(layers)
+    }
+
+    /// Whether the BPF LSM programs are in force, found at the start.
+    pub fn lsm(&self) -> &LsmState {
+        &self.lsm
+    }
+
+    /// Lets a process that is about to become an agent do what a launcher must, until it
+    /// executes a command, and for seconds only. Without the LSM programs it may anyway.
+    ///
+    /// # Errors
+    /// The map can't be written.
+    pub fn expect_launcher(&self, pid: u32) -> Result<(), CaptureError> {
+        self.launching.expect(pid)
     }
 
     /// The hooks that this kernel does not have, found at the start.

@@ -20,7 +20,7 @@ pub fn release(config: &GateConfig) -> Result<(), CaptureError> {
         for link in entries(&pins.links())? {
             attach::detach(&link)?;
         }
-        for directory in [pins.links(), pins.programs(), pins.maps()] {
+        for directory in [pins.links(), pins.lsm(), pins.programs(), pins.maps()] {
             remove_pins(&directory)?;
         }
         fs::remove_dir(pins.root()).map_err(CaptureError::io("rmdir", pins.root()))?;

@@ -7,6 +7,7 @@
 #![no_std]
 
 pub mod dns;
+pub mod lsm;
 pub mod options;
 pub mod packet;
 
@@ -233,6 +234,18 @@ pub mod reason {
     pub const UNIX_ADDRESS: u32 = 13;
     /// The socket is bound to a device other than the loopback.
     pub const DEVICE: u32 = 14;
+    /// The socket was made outside the session.
+    pub const OUTSIDE_SOCKET: u32 = 32;
+    /// A process outside the session.
+    pub const OUTSIDE_PROCESS: u32 = 33;
+    /// A capability that no session has; its number is in [`crate::GateEvent::option`].
+    pub const CAPABILITY: u32 = 34;
+    /// Something that no session may do whatever its capabilities.
+    pub const PRIVILEGE: u32 = 35;
+    /// Writing to a file that controls the kernel.
+    pub const KERNEL_FILE: u32 = 36;
+    /// A device; its number is in [`crate::GateEvent::option`].
+    pub const DEVICE_FILE: u32 = 37;
 }
 
 /// Values of [`GateEvent::hook`].
@@ -261,6 +274,48 @@ pub mod hook {
     pub const UNIX_CONNECT: u32 = 11;
     /// `cgroup/sendmsg_unix`.
     pub const UNIX_SENDMSG: u32 = 12;
+    /// The first one of BPF LSM; those before are of the cgroup.
+    pub const LSM: u32 = 32;
+    /// `lsm/socket_create`.
+    pub const LSM_SOCKET_CREATE: u32 = 32;
+    /// `lsm/socket_connect`.
+    pub const LSM_SOCKET_CONNECT: u32 = 33;
+    /// `lsm/socket_sendmsg`.
+    pub const LSM_SOCKET_SENDMSG: u32 = 34;
+    /// `lsm/socket_recvmsg`.
+    pub const LSM_SOCKET_RECVMSG: u32 = 35;
+    /// `lsm/socket_listen`.
+    pub const LSM_SOCKET_LISTEN: u32 = 36;
+    /// `lsm/unix_stream_connect`.
+    pub const LSM_UNIX_STREAM_CONNECT: u32 = 37;
+    /// `lsm/unix_may_send`.
+    pub const LSM_UNIX_MAY_SEND: u32 = 38;
+    /// `lsm/file_open`.
+    pub const LSM_FILE_OPEN: u32 = 39;
+    /// `lsm/file_permission`.
+    pub const LSM_FILE_PERMISSION: u32 = 40;
+    /// `lsm/file_receive`.
+    pub const LSM_FILE_RECEIVE: u32 = 41;
+    /// `lsm/file_ioctl`.
+    pub const LSM_FILE_IOCTL: u32 = 42;
+    /// `lsm/ptrace_access_check`.
+    pub const LSM_PTRACE: u32 = 43;
+    /// `lsm/task_kill`.
+    pub const LSM_TASK_KILL: u32 = 44;
+    /// `lsm/task_alloc`.
+    pub const LSM_TASK_ALLOC: u32 = 45;
+    /// `lsm/capable`.
+    pub const LSM_CAPABLE: u32 = 46;
+    /// `lsm/bpf`.
+    pub const LSM_BPF: u32 = 47;
+    /// `lsm/sb_mount`.
+    pub const LSM_SB_MOUNT: u32 = 48;
+    /// `lsm/move_mount`.
+    pub const LSM_MOVE_MOUNT: u32 = 49;
+    /// `lsm/userns_create`.
+    pub const LSM_USERNS_CREATE: u32 = 50;
+    /// `lsm/kernel_module_request`.
+    pub const LSM_MODULE_REQUEST: u32 = 51;
 }
 
 /// An address. In words, because the kernel gives it so and the programs would else take
@@ -325,6 +380,7 @@ const _: () = {
 #[cfg(feature = "user")]
 mod pod {
     use crate::dns::Asker;
+    use crate::lsm::LsmConfig;
     use crate::*;
 
     macro_rules! pod {
@@ -335,7 +391,8 @@ mod pod {
         )*};
     }
     pod!(
-        Meta, Listener, Session, DestKey, Origin, TupleKey, Turned, UnixKey, GateEvent, Asker
+        Meta, Listener, Session, DestKey, Origin, TupleKey, Turned, UnixKey, GateEvent, Asker,
+        LsmConfig
     );
 }
 

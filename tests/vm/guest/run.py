@@ -37,8 +37,21 @@ def main():
     service.released()
 
 
+def keep():
+    """What one looks at when something failed."""
+    for name, words in (
+        ("journal", ["journalctl", "-b", "--no-pager", "-o", "short-monotonic"]),
+        ("audit.jsonl", ["cat", host.AUDIT]),
+    ):
+        with open(f"/out/{name}", "w") as file:
+            file.write(host.run(*words, check=False))
+
+
 try:
-    main()
+    try:
+        main()
+    finally:
+        keep()
 except Exception as error:
     traceback.print_exc()
     note("run", "the run reaches its end", "FAIL", error)

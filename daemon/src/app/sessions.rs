@@ -116,7 +116,7 @@ impl Sessions {
             tracing::error!("session {}: {error}", session.id);
         }
         self.parts.registry.remove(session.cgroup);
-        self.parts.proxy.resolver.forget(session.cgroup);
+        self.parts.proxy.resolver.forget(session);
         if let Err(error) = cgroupfs::remove(&session.path)
             && error.kind() != std::io::ErrorKind::NotFound
         {

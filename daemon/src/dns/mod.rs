@@ -122,9 +122,9 @@ impl Resolver {
     }
 
     /// A session has ended.
-    pub fn forget(&self, session: CgroupId) {
-        self.names.forget(session);
-        self.refusals.forget(session);
+    pub fn forget(&self, session: &AgentSession) {
+        self.names.forget(session.cgroup);
+        self.refusals.forget(&self.parts.audit, session);
     }
 
     /// The answer to a message; none for what gets none.

@@ -48,6 +48,12 @@ struct Stranger {
     dropped: u64,
 }
 
+#[derive(Serialize)]
+struct Rest {
+    reason: &'static str,
+    dropped: u64,
+}
+
 struct Window {
     start: Instant,
     recorded: u32,
@@ -69,12 +75,6 @@ impl Refusals {
         let Some(dropped) = self.admit(session.cgroup, Instant::now()) else {
             return;
         };
-        let context = Context::session(&SessionContext {
-            session: session.id.as_str(),
-            principal: &session.principal.name,
-            cgroup: &session.path.to_string_lossy(),
-            cgroup_id: session.cgroup,
-        });
         let end = what.name.char_indices().nth(LONGEST_NAME);
         let body = Body {
             reason: what.reason,
@@ -87,7 +87,7 @@ impl Refusals {
             command: &who.comm,
             dropped,
         };
-        audit.append_later(&Record::new(Event::DnsRefused, &context, &body));
+        audit.append_later(&Record::new(Event::DnsRefused, &context(session), &body));
     }
 
     /// A datagram that no session sent: some process of the host that is not held.
@@ -124,10 +124,29 @@ impl Refusals {
         Some(std::mem::take(&mut window.dropped))
     }
 
-    pub(super) fn forget(&self, session: CgroupId) {
+    /// A session has ended: what was left out since its last record is said now.
+    pub(super) fn forget(&self, audit: &AuditLog, session: &AgentSession) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.remove(&session);
+        let dropped = all
+            .remove(&session.cgroup)
+            .map_or(0, |window| window.dropped);
+        if dropped > 0 {
+            let body = Rest {
+                reason: "the session has ended",
+                dropped,
+            };
+            audit.append_later(&Record::new(Event::DnsRefused, &context(session), &body));
+        }
     }
+}
+
+fn context(session: &AgentSession) -> Context {
+    Context::session(&SessionContext {
+        session: session.id.as_str(),
+        principal: &session.principal.name,
+        cgroup: &session.path.to_string_lossy(),
+        cgroup_id: session.cgroup,
+    })
 }
 
 #[cfg(test)]

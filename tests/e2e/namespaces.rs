@@ -143,6 +143,28 @@ fn a_namespace_in_no_session_stays_shut() {
     fs::remove_dir(&beside).expect("rmdir");
 }
 
+/// What runc leaves in the version 1 hierarchies of a hybrid host: it makes the container's
+/// path in each of them, and takes only the last directory away again.
+struct Version1Leftovers(PathBuf);
+
+impl Drop for Version1Leftovers {
+    fn drop(&mut self) {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let version1 = mounts
+            .lines()
+            .filter_map(|line| line.split_once(" - "))
+            .filter(|(_, kind)| kind.starts_with("cgroup "))
+            .filter_map(|(mount, _)| mount.split(' ').nth(4));
+        for mount in version1 {
+            let parts = self.0.strip_prefix("/").unwrap_or(&self.0);
+            // From the deepest up; what is not empty is not ours and stays.
+            for part in parts.ancestors().filter(|part| *part != Path::new("")) {
+                let _ = fs::remove_dir(Path::new(mount).join(part));
+            }
+        }
+    }
+}
+
 /// A container of runc: the host's programs, read-only, in namespaces of its own.
 fn container(bundle: &Path, cgroup: &Path, command: &[&str]) -> Finished {
     let root = bundle.join("rootfs");
@@ -172,6 +194,7 @@ fn container(bundle: &Path, cgroup: &Path, command: &[&str]) -> Finished {
         "linux": {"namespaces": namespaces, "cgroupsPath": cgroup},
     });
     fs::write(bundle.join("config.json"), spec.to_string()).expect("config.json");
+    let _leftovers = Version1Leftovers(cgroup.to_owned());
     let state = bundle.join("state");
     let mut runc = Command::new("runc");
     runc.arg("--root")

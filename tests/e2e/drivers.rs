@@ -17,7 +17,9 @@ fn psycopg() {
         "basics",
         "binary",
         "pipeline",
+        "long-pipeline",
         "server-cursor",
+        "scroll",
         "copy-refused",
     ] {
         let done = stage.python("psycopg_agent.py", &[mode], LIMIT);
@@ -29,6 +31,15 @@ fn psycopg() {
         );
     }
     assert_eq!(stage.fact("SELECT count(*) FROM customers"), "200");
+}
+
+/// What JDBC, asyncpg and PgAdmin say before anything else, and what none may say.
+#[test]
+fn start_up_parameters() {
+    let stage = Stage::new();
+    let done = stage.python("raw_client.py", &["start-ups"], LIMIT);
+    assert_eq!(done.code(), 0, "{}", done.both());
+    stage.assert_works();
 }
 
 #[test]

@@ -83,6 +83,29 @@ fn a_prepared_statement_is_judged_by_the_new_policy() {
 }
 
 #[test]
+fn a_statement_prepared_in_sql_is_judged_by_the_new_policy() {
+    let stage = Stage::new();
+    let mut psql = stage.open_psql();
+    let prepare = format!("PREPARE p AS {SQL}");
+    assert!(!psql.query(&prepare).expect("answer").contains("ERROR"));
+    let counted = psql.query("EXECUTE p").expect("answer");
+    assert_eq!(counted.trim(), "50");
+    let narrower = policy_without_products(&stage);
+    stage.daemon.write_policy(&narrower).expect("write");
+    until_refused(&mut psql, true);
+    let refused = psql.query("EXECUTE p").expect("answer");
+    assert!(refused.contains("42501"), "{refused}");
+    let decision = stage
+        .daemon
+        .audit_line("the denied EXECUTE", |line| {
+            audit::is_decision(line, "EXECUTE p") && audit::text(line, "decision") == "deny"
+        })
+        .expect("record");
+    let effects = audit::text(&decision, "effects");
+    assert!(effects.contains("public.products"), "{decision}");
+}
+
+#[test]
 fn sighup_reloads() {
     let mut stage = Stage::new();
     let mut psql = stage.open_psql();

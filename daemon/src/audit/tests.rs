@@ -203,3 +203,13 @@ fn a_full_disk_leaves_whole_lines_even_if_the_log_was_cut_by_others() {
     assert_eq!(lines(&path).len(), written);
     assert!(!std::fs::read(&path).expect("read").contains(&0), "a hole");
 }
+
+#[test]
+fn a_new_log_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("audit.jsonl");
+    drop(AuditLog::open(&path, false).expect("open"));
+    let mode = std::fs::metadata(&path).expect("stat").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}

@@ -24,7 +24,7 @@ pub(super) use run::Run;
 /// Unanswered messages that one connection may have; more have to wait.
 const OWED_LIMIT: usize = 4096;
 /// Names that one connection may hold; libpq's own tests stay far below.
-const NAMES_LIMIT: usize = 100_000;
+const NAMES_LIMIT: usize = 50_000;
 /// Bytes that the operations of one connection may take.
 const BYTES_LIMIT: usize = 64 * 1024 * 1024;
 

@@ -152,7 +152,7 @@ impl Relay {
     /// Goes on in both directions until a step is due.
     pub(super) fn advance(&mut self, io: &mut Buffers) -> Result<Step, Fault> {
         self.read_upstream(io)?;
-        if self.steps.is_empty() && self.held.is_none() && !self.goodbye {
+        if self.steps.is_empty() && self.held.is_none() {
             self.read_agent(io)?;
         }
         if self.steps.is_empty() && self.goodbye && self.pipeline.next().is_none() {

@@ -1,5 +1,7 @@
 mod attacks;
 mod limits;
+mod names;
+mod reading;
 
 use std::sync::Arc;
 
@@ -46,6 +48,8 @@ impl Bench {
     }
 
     fn with(policy: &str) -> Self {
+        // The texts here are short; a thread for each would take its time.
+        crate::protocol::postgres::analyse::this_thread_is_roomy();
         let cache = Arc::new(Cache::new(100, 100_000));
         let statuses = [
             status("client_encoding", "UTF8"),

@@ -147,6 +147,14 @@ fn each_copy_of_one_query_ends_with_its_own_end_of_data() {
     bench.agent(&frame(b'c', b""));
     bench.upstream(&[complete("COPY 0"), complete("COPY 0"), ready(b'I')].concat());
     run(&mut bench, PREPARE, "PREPARE", b'I');
+    // With the first end behind the first beginning, too.
+    bench.agent(&query("COPY a FROM STDIN; COPY b FROM STDIN"));
+    bench.upstream(&copy_in());
+    bench.agent(&frame(b'c', b""));
+    bench.upstream(&copy_in());
+    bench.agent(&[sync(), frame(b'c', b"")].concat());
+    bench.upstream(&[complete("COPY 0"), complete("COPY 0"), ready(b'I')].concat());
+    run(&mut bench, "SELECT 1", "SELECT 1", b'I');
     // Had the Sync been counted, each answer from here on would be taken for an earlier one's.
     bench.agent(&query("PREPARE q AS SELECT 1"));
     bench.upstream(&[server_error("42P05", "exists"), ready(b'I')].concat());
@@ -163,6 +171,15 @@ fn a_portal_of_the_decoys_name_can_not_be_made() {
     let mut decoy = BytesMut::new();
     enforce::Decoys::new([7, 8]).write(enforce::Denied::Execute, &mut decoy);
     assert!(!contains(&decoy, shown), "the portal's mark can be seen");
+    // Its error shows it, and is never passed on.
+    let mut bench = Bench::new();
+    bench.agent(&[bind("", "unseen"), execute(""), sync()].concat());
+    let error = server_error(
+        "34000",
+        "portal \"portcullis_denied_0000000000000008\" does not exist",
+    );
+    let down = bench.upstream(&[frame(b'2', b""), error, ready(b'I')].concat());
+    assert!(contains(&down, "C42501\0") && !contains(&down, "portcullis_denied"));
 }
 
 #[test]

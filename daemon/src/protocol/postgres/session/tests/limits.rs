@@ -50,6 +50,31 @@ fn long_texts_are_bounded_all_together() {
 }
 
 #[test]
+fn names_are_bounded_too() {
+    let mut bench = Bench::new();
+    bench.agent(&[parse("s", GOOD), sync()].concat());
+    bench.upstream(&[done(b'1', 1), ready(b'T')].concat());
+    // Portals of one statement cost no bytes of their own.
+    let ended = (0..100).find_map(|hundred| {
+        let batch: Vec<u8> = (0..1000)
+            .flat_map(|one| bind(&format!("p{hundred}-{one}"), "s"))
+            .collect();
+        bench
+            .io
+            .from_agent
+            .extend_from_slice(&[batch, sync()].concat());
+        let ended = bench.run().err();
+        let answers = [done(b'2', 1000), ready(b'T')].concat();
+        bench.io.from_upstream.extend_from_slice(&answers);
+        ended.or_else(|| bench.run().err())
+    });
+    assert!(
+        matches!(ended, Some(CloseReason::AgentProtocol(_))),
+        "{ended:?}"
+    );
+}
+
+#[test]
 fn closed_statements_give_their_room_back() {
     let mut bench = Bench::new();
     let text = format!("SELECT 1 /* {} */", "x".repeat(9000));

@@ -1,0 +1,276 @@
+use super::*;
+use crate::protocol::CancelKey;
+
+fn settings() -> Settings {
+    Settings {
+        user: "gate".into(),
+        databases: Vec::new(),
+        search_path: vec!["public".into()],
+        tls: false,
+        message_limit: 10_000,
+    }
+}
+
+fn packet(version: i32, body: &[u8]) -> Vec<u8> {
+    let length = i32::try_from(body.len() + 8).expect("short").to_be_bytes();
+    [&length, &version.to_be_bytes()[..], body].concat()
+}
+
+fn startup(pairs: &[(&str, &str)]) -> Vec<u8> {
+    let mut body: Vec<u8> = pairs
+        .iter()
+        .flat_map(|(name, value)| format!("{name}\0{value}\0").into_bytes())
+        .collect();
+    body.push(0);
+    packet(196_608, &body)
+}
+
+const SSL: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+const GSSENC: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 48];
+
+/// What comes of these bytes, and what the agent is told.
+fn said(settings: &Settings, bytes: &[u8]) -> (Next, Buffers) {
+    let mut io = Buffers::default();
+    io.from_agent.extend_from_slice(bytes);
+    let next = Startup::default().advance(settings, &mut io);
+    (next, io)
+}
+
+fn accepted(settings: &Settings, pairs: &[(&str, &str)]) -> Accepted {
+    match said(settings, &startup(pairs)).0 {
+        Next::Accepted(accepted) => accepted,
+        Next::Step(step) => panic!("{step:?}"),
+        Next::Refuse(error, _) => panic!("{}", error.message),
+    }
+}
+
+/// The SQLSTATE of a refusal; empty if there is none.
+fn code(settings: &Settings, pairs: &[(&str, &str)]) -> &'static str {
+    match said(settings, &startup(pairs)).0 {
+        Next::Refuse(error, _) => error.code,
+        _ => "",
+    }
+}
+
+#[test]
+fn the_upstream_hears_the_gates_user_and_what_reading_depends_on() {
+    let pairs = [
+        ("user", "agent"),
+        ("database", "shop"),
+        ("DateStyle", "ISO"),
+        ("application_name", "psql"),
+    ];
+    let accepted = accepted(&settings(), &pairs);
+    assert_eq!(accepted.opening.user, "agent");
+    assert_eq!(accepted.opening.database, "shop");
+    assert_eq!(accepted.opening.application, "psql");
+    let expected = [
+        ("user", "gate"),
+        ("search_path", "\"public\""),
+        ("standard_conforming_strings", "on"),
+        ("DateStyle", "ISO"),
+        ("application_name", "psql"),
+        ("database", "shop"),
+    ];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(accepted.upstream, expected);
+}
+
+#[test]
+fn a_database_that_is_not_named_is_the_users() {
+    assert_eq!(
+        accepted(&settings(), &[("user", "shop")]).opening.database,
+        "shop"
+    );
+}
+
+#[test]
+fn a_start_is_the_same_however_it_is_cut() {
+    let start = startup(&[("user", "agent"), ("database", "shop")]);
+    let bytes = [&SSL[..], &GSSENC, &start, b"Q..."].concat();
+    for cut in 0..bytes.len() {
+        let (head, tail) = bytes.split_at(cut);
+        let (settings, mut io) = (settings(), Buffers::default());
+        let mut state = Startup::default();
+        io.from_agent.extend_from_slice(head);
+        let done = SSL.len() + GSSENC.len() + start.len();
+        if cut < done {
+            let next = state.advance(&settings, &mut io);
+            assert!(matches!(next, Next::Step(Step::Idle)), "cut at {cut}");
+            let answered = cut / 8;
+            assert_eq!(io.to_agent.len(), answered.min(2), "cut at {cut}");
+        }
+        io.from_agent.extend_from_slice(tail);
+        let next = state.advance(&settings, &mut io);
+        assert!(matches!(next, Next::Accepted(_)), "cut at {cut}");
+        assert_eq!(&io.to_agent[..], b"NN");
+        assert_eq!(&io.from_agent[..], b"Q...", "what comes behind waits");
+        assert_eq!(&io.to_upstream[..], b"");
+    }
+}
+
+#[test]
+fn encryption_is_asked_for_twice_at_most() {
+    let bytes = [SSL, GSSENC, SSL].concat();
+    let (next, io) = said(&settings(), &bytes);
+    assert!(matches!(
+        next,
+        Next::Refuse(_, CloseReason::AgentProtocol(_))
+    ));
+    assert_eq!(&io.to_agent[..], b"NN");
+}
+
+#[test]
+fn a_cancel_request_is_passed_on_as_it_is() {
+    let bytes = packet(80_877_102, &[0, 0, 0, 7, 1, 2, 3, 4]);
+    let (next, io) = said(&settings(), &bytes);
+    let key = CancelKey {
+        process: 7,
+        secret: vec![1, 2, 3, 4],
+    };
+    assert!(matches!(next, Next::Step(Step::Cancel(found)) if found == key));
+    assert_eq!(&io.to_agent[..], b"");
+}
+
+#[test]
+fn a_newer_protocol_is_talked_down_and_its_options_stay_here() {
+    let body = b"user\0a\0_pq_.one\01st\0_pq_.two\0x\0\0";
+    let (next, io) = said(&settings(), &packet(196_610, body));
+    let Next::Accepted(accepted) = next else {
+        panic!("not accepted")
+    };
+    assert!(
+        accepted
+            .upstream
+            .iter()
+            .all(|(name, _)| !name.starts_with("_pq_"))
+    );
+    let expected = b"v\0\0\0\x1e\0\x03\0\0\0\0\0\x02_pq_.one\0_pq_.two\0";
+    assert_eq!(&io.to_agent[..], expected);
+    let (_, io) = said(&settings(), &packet(196_610, b"user\0a\0\0"));
+    assert_eq!(&io.to_agent[..], b"v\0\0\0\x0c\0\x03\0\0\0\0\0\0");
+    let (_, io) = said(&settings(), &packet(196_608, b"user\0a\0\0"));
+    assert_eq!(&io.to_agent[..], b"");
+    let (next, _) = said(&settings(), &packet(131_072, b"user\0a\0\0"));
+    assert!(matches!(next, Next::Refuse(..)), "protocol 2");
+}
+
+#[test]
+fn replication_is_refused() {
+    for (value, refused) in [
+        ("true", true),
+        ("on", true),
+        ("1", true),
+        ("database", true),
+        ("", true),
+        ("false", false),
+        ("OFF", false),
+        ("no", false),
+        ("0", false),
+    ] {
+        let code = code(&settings(), &[("user", "a"), ("replication", value)]);
+        assert_eq!(code == "42501", refused, "{value}");
+    }
+}
+
+#[test]
+fn only_the_services_databases_are_open() {
+    let mut settings = settings();
+    settings.databases = vec!["shop".into(), "web".into()];
+    assert_eq!(code(&settings, &[("user", "a"), ("database", "web")]), "");
+    assert_eq!(
+        code(&settings, &[("user", "a"), ("database", "postgres")]),
+        "42501"
+    );
+    assert_eq!(code(&settings, &[("user", "a")]), "42501");
+}
+
+#[test]
+fn only_harmless_settings_are_passed_on() {
+    for name in [
+        "role",
+        "USER",
+        "Database",
+        "session_authorization",
+        "row_security",
+        "x.y",
+    ] {
+        assert_eq!(
+            code(&settings(), &[("user", "a"), (name, "gate")]),
+            "42501",
+            "{name}"
+        );
+    }
+    for options in [
+        "-c role=postgres",
+        "-crole=postgres",
+        "--role=postgres",
+        "-c statement_timeout=5 -c role=x",
+        "-d 5",
+        "-c",
+        "-c x",
+        "postgres",
+    ] {
+        let refused = code(&settings(), &[("user", "a"), ("options", options)]);
+        assert_eq!(refused, "42501", "{options}");
+    }
+    assert_eq!(code(&settings(), &[("user", "a"), ("options", "")]), "");
+    for encoding in ["UTF8", "LATIN1"] {
+        assert_eq!(
+            code(&settings(), &[("user", "a"), ("client_encoding", encoding)]),
+            ""
+        );
+    }
+}
+
+#[test]
+fn options_are_split_as_the_server_splits_them() {
+    let pairs = options(r"-c DateStyle=ISO\ x --statement-timeout=5 -cgeqo=off");
+    let expected = [
+        ("DateStyle", "ISO x"),
+        ("statement_timeout", "5"),
+        ("geqo", "off"),
+    ];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(pairs, Some(expected.to_vec()));
+    assert_eq!(options("-e"), None);
+    assert_eq!(options("-c"), None);
+}
+
+#[test]
+fn a_pinned_setting_may_be_repeated_but_not_changed() {
+    for (name, value, refused) in [
+        ("SEARCH_PATH", "\"public\"", false),
+        // As JDBC says it.
+        ("search_path", "public", false),
+        ("search_path", " Public ", false),
+        ("search_path", "\"Public\"", true),
+        ("search_path", "evil", true),
+        ("Search_Path", "public, evil", true),
+        ("search_path", "", true),
+        ("search_path", "\"public", true),
+        ("standard_conforming_strings", "on", false),
+        ("standard_conforming_strings", "off", true),
+    ] {
+        let code = code(&settings(), &[("user", "a"), (name, value)]);
+        assert_eq!(code == "42501", refused, "{name} {value}");
+    }
+    // What is sent is the gate's own, whatever the agent's looked like.
+    let pairs = [("user", "a"), ("search_path", "PUBLIC")];
+    let accepted = accepted(&settings(), &pairs);
+    let path = |(name, value): &(String, String)| (name == "search_path").then(|| value.clone());
+    let sent: Vec<_> = accepted.upstream.iter().filter_map(path).collect();
+    assert_eq!(sent, ["\"public\""]);
+}
+
+#[test]
+fn schemas_are_quoted() {
+    assert_eq!(
+        search_path(&["a\"b".into(), "c d".into()]),
+        "\"a\"\"b\", \"c d\""
+    );
+    let mut settings = settings();
+    settings.search_path = vec!["a\"b".into(), "c d".into()];
+    let same = [("user", "a"), ("search_path", "\"a\"\"b\",\"c d\"")];
+    assert_eq!(code(&settings, &same), "");
+}

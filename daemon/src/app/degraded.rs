@@ -68,7 +68,7 @@ pub(super) fn check(missing: &[MissingLayer], accepted: &[String]) -> anyhow::Re
     let mut names: Vec<&str> = accepted.iter().map(String::as_str).collect();
     names.extend(open.iter().map(|layer| layer.name));
     bail!(
-        "the gate is not whole on this host:\n{}\nto accept that, write in {DEFAULT_PATH}: \
+        "the gate is not whole on this host:\n{}\nto accept that, write in the configuration file (by default {DEFAULT_PATH}): \
          gate: {{accept_degraded: [{}]}}",
         lines.join("\n"),
         names.join(", ")

@@ -1,6 +1,7 @@
 //! What runs beside the connections: kernel events into the record, ended sessions,
 //! policy changes on disk, names that resolve anew, the audit log's late lines.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,12 +112,15 @@ async fn follow_policy(reach: Reach, sessions: Arc<Sessions>) {
     }
 }
 
-/// Reloads when a file of the policy changes. inotify blocks, so it has its own thread.
+/// Reloads when a file of the policy changes. The watch is set before this returns, so that
+/// nothing is missed from ready on; waiting for it blocks, so that has a thread of its own.
 fn watch(policies: Arc<Policies>) {
     let (changed, changes) = mpsc::channel(1);
-    let path = policies.path().to_owned();
-    let watcher = std::thread::Builder::new().name("policy-watch".into());
-    if let Err(error) = watcher.spawn(move || report_changes(&path, &changed)) {
+    let spawned = watch_directory(policies.path()).and_then(|inotify| {
+        let watcher = std::thread::Builder::new().name("policy-watch".into());
+        watcher.spawn(move || report_changes(&inotify, &changed))
+    });
+    if let Err(error) = spawned {
         tracing::error!("policy files are not watched (SIGHUP still reloads): {error}");
     }
     tokio::spawn(reload_on_change(policies, changes));
@@ -130,7 +134,7 @@ async fn reload_on_change(policies: Arc<Policies>, mut changes: mpsc::Receiver<(
     }
 }
 
-fn report_changes(path: &Path, changed: &mpsc::Sender<()>) {
+fn watch_directory(path: &Path) -> io::Result<Inotify> {
     let directory = if path.is_dir() {
         path.to_owned()
     } else {
@@ -141,16 +145,12 @@ fn report_changes(path: &Path, changed: &mpsc::Sender<()>) {
         | AddWatchFlags::IN_MOVED_FROM
         | AddWatchFlags::IN_DELETE
         | AddWatchFlags::IN_CREATE;
-    let inotify = Inotify::init(InitFlags::IN_CLOEXEC)
-        .and_then(|inotify| inotify.add_watch(&directory, flags).map(|_| inotify));
-    let inotify = match inotify {
-        Ok(inotify) => inotify,
-        Err(error) => {
-            let directory = directory.display();
-            tracing::error!("{directory} is not watched (SIGHUP still reloads): {error}");
-            return;
-        }
-    };
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC)?;
+    inotify.add_watch(&directory, flags)?;
+    Ok(inotify)
+}
+
+fn report_changes(inotify: &Inotify, changed: &mpsc::Sender<()>) {
     while inotify.read_events().is_ok() {
         // A full queue means that a reload is due anyway.
         if let Err(mpsc::error::TrySendError::Closed(())) = changed.try_send(()) {

@@ -11,8 +11,9 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::audit::{AuditLog, Context, Event, Record};
-use crate::policy::{Policy, Service, Warning};
+use crate::policy::{CredentialRef, Policy, Service, Warning};
 use crate::protocol::postgres::analyse;
+use crate::vault;
 
 /// The policy and how its last reload went.
 pub(super) struct Policies {
@@ -120,6 +121,14 @@ impl Policies {
     fn taken(&self, generation: u64, warnings: &[Warning]) -> anyhow::Result<()> {
         for warning in warnings {
             tracing::warn!("{warning}");
+        }
+        // Said now, not when the first agent is turned away for it; the file may still be
+        // put right without a reload.
+        for service in self.current.load().services() {
+            let CredentialRef::File(path) = &service.credential;
+            if let Err(error) = vault::check(path) {
+                tracing::warn!("service {}: {error}", service.name);
+            }
         }
         let path = self.path.display().to_string();
         tracing::info!(generation, path, "policy loaded");

@@ -231,9 +231,7 @@ impl SessionsHandle for Sessions {
     }
 
     fn start(&self, peer: Peer, request: &StartSession) -> Result<Started, ControlError> {
-        let principal = Principal {
-            name: request.principal.as_str().into(),
-        };
+        let principal = Principal::named(request.principal.as_str());
         let policy = self.parts.proxy.policy.load();
         let roles = roles(&policy, &principal);
         if roles.is_empty() {

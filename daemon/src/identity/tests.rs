@@ -3,9 +3,7 @@ use super::*;
 fn session(path: &Path, cgroup: u64) -> AgentSession {
     AgentSession {
         id: SessionId::random(),
-        principal: Principal {
-            name: "analyst".into(),
-        },
+        principal: Principal::named("analyst"),
         path: path.to_owned(),
         cgroup: CgroupId(cgroup),
         uid: 1000,

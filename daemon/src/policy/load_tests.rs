@@ -656,7 +656,7 @@ roles:
   c: {when: {as: [x]}}
 ";
     let (policy, _) = Policy::from_texts([("p.yaml", text)], 1).expect("loads");
-    let of = |name: &str| policy.unix_sockets_of(&Principal { name: name.into() });
+    let of = |name: &str| policy.unix_sockets_of(&Principal::named(name));
     assert_eq!(
         of("x"),
         ["/run/b.sock", "/run/nscd/socket", "@bus"].map(Into::into)

@@ -25,7 +25,7 @@ fn policy(rules: &str) -> Policy {
 }
 
 fn principal(name: &str) -> Principal {
-    Principal { name: name.into() }
+    Principal::named(name)
 }
 
 fn decide(policy: &Policy, who: &str, service: &str, effects: &[Effect]) -> Decision {

@@ -9,5 +9,5 @@ mod secret;
 
 pub use addr::{OrigDst, PeerAddr};
 pub use ids::{CgroupId, ConnectionId, RequestId, SessionId};
-pub use principal::{Principal, RoleName, ServiceName};
+pub use principal::{Principal, Proof, RoleName, ServiceName, TokenFacts};
 pub use secret::Secret;

@@ -1,6 +1,7 @@
 //! Who an agent session acts for, and the names that policies use.
 
 use std::borrow::Borrow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -49,10 +50,61 @@ name! {
     ServiceName
 }
 
-/// Whom a session acts for. Which roles this brings is the policy's answer, asked anew
-/// at each operation, so that a reload reaches live sessions.
+/// Whom a session acts for, and how we know. Which roles this brings is the policy's
+/// answer, asked anew at each operation, so that a reload reaches live sessions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Principal {
-    /// The name that `portcullis run --as` was given.
+    /// Its name, for records and `when.as`.
     pub name: Arc<str>,
+    /// How we know.
+    pub proof: Proof,
+    /// What a narrower session was narrowed to: it has no role but these, whatever the
+    /// policy would give it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<Arc<[RoleName]>>,
+}
+
+/// How the daemon knows a principal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proof {
+    /// Whoever may use the control socket said so: `portcullis run --as NAME`.
+    Word,
+    /// A verified token of an OpenID provider.
+    Token(Arc<TokenFacts>),
+    /// The path of its cgroup matches `when.cgroup`; the pattern that won.
+    Cgroup(Arc<str>),
+}
+
+/// What a verified token says (RFC 7519, OpenID Connect Core 1.0 section 2). Never the
+/// token itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenFacts {
+    /// `iss`.
+    pub issuer: String,
+    /// `sub`.
+    pub subject: String,
+    /// `aud`, one or several.
+    pub audience: Vec<String>,
+    /// The groups claim, flattened.
+    pub groups: Vec<String>,
+    /// `iat`, seconds since 1970 (UTC).
+    pub issued: i64,
+    /// `exp`, seconds since 1970 (UTC).
+    pub expires: i64,
+    /// The other claims that are a text, a number or a truth value, as text.
+    pub claims: BTreeMap<String, String>,
+}
+
+impl Principal {
+    /// The principal that a trusted caller names.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            proof: Proof::Word,
+            only: None,
+        }
+    }
 }

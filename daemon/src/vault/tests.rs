@@ -16,9 +16,7 @@ rules:
 
 fn permit() -> Permit {
     let (policy, _) = Policy::from_texts([("p.yaml", POLICY)], 1).expect("policy");
-    let principal = Principal {
-        name: "analyst".into(),
-    };
+    let principal = Principal::named("analyst");
     match policy.admit(&principal, &ServiceName::from("shop")) {
         Decision::Allow(permit) => permit,
         Decision::Deny(denial) => panic!("{}", denial.message()),

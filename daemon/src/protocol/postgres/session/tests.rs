@@ -98,9 +98,7 @@ impl Bench {
                 Step::Idle => return Ok(()),
                 Step::Judge(question) => {
                     let decision = self.policy.decide(&Request {
-                        principal: &Principal {
-                            name: "analyst".into(),
-                        },
+                        principal: &Principal::named("analyst"),
                         service: &ServiceName::from("shop"),
                         effects: &question.operation.effects,
                     });
@@ -512,9 +510,7 @@ fn decisions_name_the_request() {
     let connection = ConnectionId::next();
     let (policy, _) = Policy::from_texts([("p.yaml", POLICY)], 1).expect("policy");
     let decision = policy.decide(&Request {
-        principal: &Principal {
-            name: "analyst".into(),
-        },
+        principal: &Principal::named("analyst"),
         service: &ServiceName::from("shop"),
         effects: &[crate::policy::Effect::on_path(
             crate::policy::Verb::SqlDelete,

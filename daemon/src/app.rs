@@ -30,7 +30,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::audit::{self, AuditLog, Event, Record};
 use crate::capture::{self, Gate, GateConfig, ListenerConfig, NetnsCookie};
 use crate::config::{Config, Journald};
-use crate::control::server;
+use crate::control::{agent_socket, inside, server};
 use crate::dns::{self, Resolver};
 use crate::identity::Registry;
 use crate::protocol::postgres::analyse;
@@ -156,6 +156,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     })?);
     namespaces.scan();
     let control = server::bind(&config.socket(), config.control.group.as_deref())?;
+    let agents = inside::bind(&agent_socket(&config.socket()))?;
     let sessions = Arc::new(Sessions::new(
         sessions::Parts {
             gate,
@@ -180,6 +181,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
     tokio::spawn(listeners.serve(Arc::clone(&proxy)));
     tokio::spawn(server::serve(control, Arc::clone(&sessions) as _));
+    tokio::spawn(inside::serve(agents, Arc::clone(&sessions) as _));
     if let Some(metrics) = metrics {
         tokio::spawn(server::serve_metrics(metrics, Arc::clone(&sessions) as _));
     }

@@ -282,6 +282,29 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     }
 }
 
+/// Takes the mark away again from one descriptor.
+pub fn keep_at_exec(number: u32) -> io::Result<()> {
+    let number = c_int::try_from(number).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the call only sets a flag, and fails where there is no such descriptor.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, 0) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Looks at a descriptor that the process was started with; none if there is none of this
+/// number.
+pub fn with_inherited<T>(number: u32, look: impl FnOnce(BorrowedFd<'_>) -> T) -> Option<T> {
+    let number = c_int::try_from(number).ok()?;
+    // SAFETY: the call only reads a flag.
+    if unsafe { libc::fcntl(number, libc::F_GETFD) } == -1 {
+        return None;
+    }
+    // SAFETY: it is open, as was just seen, and nobody closes it during the call: the
+    // launcher has one thread.
+    Some(look(unsafe { BorrowedFd::borrow_raw(number) }))
+}
+
 /// Address family that a socket was made with: `SO_DOMAIN`.
 pub fn socket_domain(socket: BorrowedFd<'_>) -> io::Result<c_int> {
     // SAFETY: the option is a C integer.

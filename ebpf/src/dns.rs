@@ -98,7 +98,7 @@ fn admit(
     attempt: &Attempt,
     place: &Place,
 ) -> Result<&'static Listener, u32> {
-    if place.session == 0 {
+    if place.reason != 0 {
         return Err(place.reason);
     }
     let sk = turned::socket(ctx);

@@ -60,7 +60,7 @@ pub fn admit(
     place: &Place,
     needs_flags: u32,
 ) -> Result<&'static Listener, u32> {
-    if place.session == 0 {
+    if place.reason != 0 {
         return Err(place.reason);
     }
     if attempt.kind != SOCK_STREAM || attempt.protocol != IPPROTO_TCP {

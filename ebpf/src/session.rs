@@ -1,10 +1,10 @@
 //! Which session does the running process belong to?
 //!
-//! Walks the process's cgroups from the leaf upwards; the deepest session wins, so that a
-//! narrower session inside a wider one is never taken for the wider.
+//! Walks the process's cgroups from the leaf upwards; the deepest session wins, ended
+//! or not, so that a narrower session inside a wider one is never taken for the wider.
 
 use aya_ebpf::helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id};
-use portcullis_ebpf_common::{MAX_CGROUP_LEVEL, reason};
+use portcullis_ebpf_common::{MAX_CGROUP_LEVEL, SESSION_ENDED, reason};
 
 use crate::SESSIONS;
 
@@ -14,9 +14,9 @@ use crate::SESSIONS;
 pub struct Place {
     /// Its own cgroup.
     pub cgroup: u64,
-    /// The cgroup of its session; 0 if it has none.
+    /// The cgroup of its session, ended or not; 0 if it has none.
     pub session: u64,
-    /// Why it has none: one of `reason`.
+    /// Why nothing passes from there: one of `reason`; 0 if something may.
     pub reason: u32,
 }
 
@@ -36,8 +36,16 @@ pub fn current() -> Place {
     let mut level = MAX_CGROUP_LEVEL;
     while level >= 0 {
         let id = ancestor(level);
-        if id != 0 && SESSIONS.get_ptr(id).is_some() {
+        // SAFETY: one number, which the daemon changes in one store.
+        if id != 0
+            && let Some(session) = unsafe { SESSIONS.get(id) }
+        {
             place.session = id;
+            place.reason = if session.flags & SESSION_ENDED == 0 {
+                0
+            } else {
+                reason::SESSION_ENDED
+            };
             return place;
         }
         level -= 1;

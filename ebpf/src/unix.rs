@@ -40,7 +40,7 @@ pub fn run(ctx: &SockAddrContext, hook: u32) -> i32 {
         path: [0; UNIX_PATH],
     };
     let is_read = read(ctx, &mut key);
-    if is_read && place.session != 0 && UNIX_ALLOWED.get_ptr(&key).is_some() {
+    if is_read && place.reason == 0 && UNIX_ALLOWED.get_ptr(&key).is_some() {
         return PASS;
     }
     let attempt = Attempt {
@@ -53,10 +53,10 @@ pub fn run(ctx: &SockAddrContext, hook: u32) -> i32 {
         dst: [0; 4],
         port: 0,
     };
-    let reason = if place.session == 0 {
-        place.reason
-    } else {
+    let reason = if place.reason == 0 {
         reason::UNIX_ADDRESS
+    } else {
+        place.reason
     };
     report_with(&attempt, &place, reason, Author::Running, |event| {
         event.path = key.path;

@@ -49,7 +49,7 @@ fn more_sessions_than_the_map_holds() {
     let text = refused.expect("the map is full").to_string();
     assert!(text.contains("SESSIONS"), "{text}");
 
-    let late = gate.create_session_cgroup(&SessionId::random());
+    let late = gate.create_session_cgroup(gate.enforced(), &SessionId::random());
     let late = late.expect("a cgroup");
     assert!(gate.open_session(late.id).is_err());
     let mut latecomer = Agent::start(&late.path);
@@ -62,7 +62,7 @@ fn more_sessions_than_the_map_holds() {
     );
     // One that ends makes room.
     let gate = bench.gate();
-    gate.close_session(CgroupId(1 << 60)).expect("close");
+    gate.forget_session(CgroupId(1 << 60)).expect("close");
     gate.open_session(late.id).expect("open");
     assert_eq!(latecomer.connect("b", "192.0.2.1:5432"), "ok");
 }

@@ -102,9 +102,9 @@ impl Bench {
 
     /// An open session and an agent in it.
     pub fn session(&self) -> (SessionCgroup, Agent) {
-        let session = self
-            .gate()
-            .create_session_cgroup(&SessionId::random())
+        let gate = self.gate();
+        let session = gate
+            .create_session_cgroup(gate.enforced(), &SessionId::random())
             .expect("session cgroup");
         self.gate()
             .open_session(session.id)

@@ -141,7 +141,7 @@ fn sessions() {
     for _ in 0..SESSIONS {
         let start = Instant::now();
         let gate = bench.gate();
-        let session = gate.create_session_cgroup(&SessionId::random());
+        let session = gate.create_session_cgroup(gate.enforced(), &SessionId::random());
         let session = session.expect("a cgroup");
         gate.open_session(session.id).expect("open");
         times.push(start.elapsed().as_secs_f64() * 1e6);

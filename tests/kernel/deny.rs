@@ -49,12 +49,12 @@ fn a_session_that_was_closed() {
     let mut bench = Bench::new();
     let (session, mut agent) = bench.session();
     assert_eq!(bench.gate().sessions().expect("the map"), [session.id]);
-    bench.gate().close_session(session.id).expect("close");
+    bench.gate().forget_session(session.id).expect("close");
     assert_eq!(agent.connect("a", "192.0.2.1:5432"), "ECONNREFUSED");
     assert_eq!(bench.event().reason, Reason::NoSession);
     bench
         .gate()
-        .close_session(session.id)
+        .forget_session(session.id)
         .expect("twice is no error");
 }
 

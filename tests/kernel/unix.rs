@@ -156,7 +156,7 @@ fn the_list_is_the_sessions_own_and_outlives_the_daemon() {
     helpers.bench.restore();
     assert_eq!(helpers.connect(&text), None);
     let gate = helpers.bench.gate();
-    gate.close_session(helpers.session.id).expect("close");
+    gate.forget_session(helpers.session.id).expect("close");
     assert_eq!(helpers.connect(&text), refused());
     assert_eq!(helpers.bench.event().reason, Reason::NoSession);
     // A session of the same cgroup starts with nothing.
@@ -168,10 +168,8 @@ fn the_list_is_the_sessions_own_and_outlives_the_daemon() {
 #[test]
 fn a_cgroup_in_no_session_reaches_none() {
     let helpers = Helpers::new();
-    let lone = helpers
-        .bench
-        .gate()
-        .create_session_cgroup(&SessionId::random());
+    let gate = helpers.bench.gate();
+    let lone = gate.create_session_cgroup(gate.enforced(), &SessionId::random());
     let mut agent = Escape::start_here(&lone.expect("a cgroup").path);
     let path = helpers.path("one").display().to_string();
     let answer = agent.ask("unix_stream", &json!({ "unix": path }));

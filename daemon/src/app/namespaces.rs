@@ -186,7 +186,7 @@ impl Namespaces {
     }
 
     fn look_at_process(&self, pid: u32, session: CgroupId) {
-        let Some(session) = self.parts.registry.find(session) else {
+        let Some(session) = self.parts.registry.known(session) else {
             return;
         };
         // Each thread may be in a namespace of its own.

@@ -1,25 +1,33 @@
 //! Agent sessions from start to end: cgroup, identity, kernel map and record together.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+mod adopt;
+mod begin;
+mod ending;
+mod inside;
 
-use anyhow::Context as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use serde::Serialize;
 
 use super::namespaces::Namespaces;
 use super::policies::Policies;
 use super::{hidden, launched, unix};
 use crate::audit::{Context, Event, Record, SessionContext};
-use crate::capture::{Adopted, Gate, MissingLayer, cgroupfs};
+use crate::capture::{Gate, MissingLayer, cgroupfs};
 use crate::config::Config;
-use crate::control::api::{DegradedInfo, LayerInfo, SessionInfo, StartSession, Started, Status};
-use crate::control::server::ControlError;
-use crate::control::{Peer, SessionsHandle};
-use crate::identity::{AgentSession, Registry};
+use crate::control::api::{
+    Claim, DegradedInfo, LayerInfo, Renewed, SessionInfo, StartSession, Started, Status,
+};
+use crate::control::server::{ControlError, Waiting};
+use crate::control::{Peer, SessionsHandle, agent_socket};
+use crate::identity::{AgentSession, Expiry, Now, Registry};
 use crate::metrics::Gauges;
 use crate::policy::Policy;
 use crate::proxy::Proxy;
-use crate::types::{CgroupId, Principal, SessionId};
+use crate::types::{CgroupId, Principal, Proof};
+pub(super) use adopt::adopt;
+use begin::Beginning;
 
 /// What sessions are made of.
 pub(super) struct Parts {
@@ -41,42 +49,10 @@ pub(super) struct Sessions {
     hide: Vec<PathBuf>,
     /// Of the control socket.
     control_group: Option<u32>,
-}
-
-#[derive(Serialize)]
-struct StartBody<'a> {
-    roles: &'a [String],
-    uid: u32,
-    pid: u32,
-}
-
-/// Takes over the sessions of a daemon that is gone; what has no identity gets nothing.
-pub(super) fn adopt(gate: &Gate, registry: &Registry) -> anyhow::Result<Adopted> {
-    for entry in std::fs::read_dir(gate.enforced()).context("cannot list the sessions' cgroups")? {
-        let path = entry.context("cannot list the sessions' cgroups")?.path();
-        if !path.is_dir() {
-            continue;
-        }
-        match recall(&path) {
-            Ok(Some(session)) => {
-                gate.open_session(session.cgroup)?;
-                registry.insert(session);
-            }
-            Ok(None) => tracing::warn!("cgroup {} has no session: nothing passes", path.display()),
-            Err(error) => tracing::error!("cgroup {}: nothing passes: {error:#}", path.display()),
-        }
-    }
-    for cgroup in gate.sessions()? {
-        if registry.find(cgroup).is_none() {
-            gate.close_session(cgroup)?;
-        }
-    }
-    Ok(gate.adopted())
-}
-
-fn recall(path: &Path) -> anyhow::Result<Option<AgentSession>> {
-    let cgroup = cgroupfs::id(path)?;
-    Ok(AgentSession::recall(path, cgroup)?)
+    /// What every agent may connect to.
+    agent_socket: PathBuf,
+    /// Held by whoever begins, changes or ends sessions.
+    changes: Mutex<()>,
 }
 
 impl Sessions {
@@ -88,102 +64,106 @@ impl Sessions {
             audit_file,
             hide: hidden::of_config(config),
             control_group: control_group(config),
+            agent_socket: agent_socket(&config.socket()),
+            changes: Mutex::default(),
         }
+    }
+
+    /// Each change is whole once it is in the registry.
+    fn changes(&self) -> MutexGuard<'_, ()> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the kernel which unix sockets each session may reach by the policy of now.
     pub(super) fn allow_unix_sockets(&self) {
         let policy = self.parts.proxy.policy.load();
         for session in self.parts.registry.list() {
-            if let Err(error) = unix::allow(&self.parts.gate, &session, &policy) {
+            if session.ending.is_none()
+                && let Err(error) =
+                    unix::allow(&self.parts.gate, &session, &policy, &self.agent_socket)
+            {
                 tracing::error!("unix sockets of session {}: {error}", session.id);
             }
         }
     }
 
-    /// Ends the sessions that no process is left in.
-    pub(super) fn reap(&self) {
-        for session in self.parts.registry.list() {
-            match cgroupfs::is_populated(&session.path) {
-                Ok(true) => {}
-                Ok(false) | Err(_) => self.end(&session),
-            }
-        }
-    }
-
-    fn end(&self, session: &AgentSession) {
-        if let Err(error) = self.parts.gate.close_session(session.cgroup) {
-            tracing::error!("session {}: {error}", session.id);
-        }
-        self.parts.registry.remove(session.cgroup);
-        self.parts.proxy.resolver.forget(session);
-        if let Err(error) = cgroupfs::remove(&session.path)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!("cannot remove {}: {error}", session.path.display());
-        }
-        let context = context(session);
-        self.parts
-            .proxy
-            .audit
-            .append_later(&Record::new(Event::SessionEnd, &context, &()));
-    }
-
     /// The session that the kernel's events speak of.
     pub(super) fn context_of(&self, cgroup: Option<CgroupId>) -> Context {
-        let session = cgroup.and_then(|cgroup| self.parts.registry.find(cgroup));
+        let session = cgroup.and_then(|cgroup| self.parts.registry.known(cgroup));
         session.map_or_else(Context::default, |session| context(&session))
     }
 
-    fn begin(&self, peer: Peer, principal: Principal) -> anyhow::Result<AgentSession> {
-        let id = SessionId::random();
-        let cgroup = self.parts.gate.create_session_cgroup(&id)?;
-        let session = AgentSession {
-            id,
-            principal,
-            path: cgroup.path,
-            cgroup: cgroup.id,
-            uid: peer.uid,
-            started: jiff::Timestamp::now().to_string(),
-        };
-        let begun = self.fill(peer, &session);
-        if begun.is_err() {
-            self.parts.registry.remove(session.cgroup);
-            // Whatever is in it now has no session: nothing passes.
-            let _ = self.parts.gate.close_session(session.cgroup);
-            let _ = cgroupfs::remove(&session.path);
+    fn start_session(&self, peer: Peer, what: Beginning) -> Result<Started, ControlError> {
+        if self.parts.registry.len() >= self.limit {
+            let text = format!("limits.sessions: there are {} sessions already", self.limit);
+            return Err(ControlError::Unavailable(text));
         }
-        begun.map(|()| session)
+        let session = self.begin(peer, what).map_err(|error| {
+            tracing::error!("no session for process {}: {error:#}", peer.pid);
+            ControlError::Unavailable(format!("{error:#}"))
+        })?;
+        let policy = self.parts.proxy.policy.load();
+        let sockets = policy.unix_sockets_of(&session.principal);
+        let mut unix_sockets: Vec<String> = sockets.iter().map(ToString::to_string).collect();
+        unix_sockets.push(self.agent_socket.display().to_string());
+        Ok(Started {
+            session: session.id.to_string(),
+            roles: roles(&policy, &session.principal),
+            expires: text_of(session.expiry),
+            hide: [self.hide.clone(), hidden::credentials(&policy)].concat(),
+            unix_sockets,
+            control_group: self.control_group,
+        })
     }
 
-    fn fill(&self, peer: Peer, session: &AgentSession) -> anyhow::Result<()> {
-        session.store()?;
-        let roles = roles(&self.parts.proxy.policy.load(), &session.principal);
-        let body = StartBody {
-            roles: &roles,
-            uid: peer.uid,
-            pid: peer.pid,
-        };
-        let context = context(session);
-        self.parts
-            .proxy
-            .audit
-            .append(&Record::new(Event::SessionStart, &context, &body))?;
-        self.parts.gate.expect_launcher(peer.pid)?;
-        // The process is in before the session is known, so that the reaper, which ends
-        // empty sessions, never sees it empty. Until then nothing passes from it.
-        cgroupfs::move_process(&session.path, peer.pid)
-            .with_context(|| format!("cannot move process {} into its cgroup", peer.pid))?;
-        self.parts.registry.insert(session.clone());
-        self.parts
-            .namespaces
-            .open_for(peer.pid, session)
-            .context("cannot open the gate in the network namespace of the process")?;
-        self.parts.gate.open_session(session.cgroup)?;
-        // After the registry, so that a reload in between reaches this session too.
+    /// The roles that the policy gives a principal; none is a refusal that names those
+    /// there are.
+    fn roles_or_refuse(&self, principal: &Principal) -> Result<Vec<String>, ControlError> {
         let policy = self.parts.proxy.policy.load();
-        unix::allow(&self.parts.gate, session, &policy)?;
-        Ok(())
+        let roles = roles(&policy, principal);
+        if roles.is_empty() {
+            let known: Vec<&str> = policy.roles().iter().map(|role| role.as_str()).collect();
+            return Err(ControlError::Invalid(format!(
+                "no role of the policy is for \"{}\" (roles: {})",
+                principal.name,
+                known.join(", ")
+            )));
+        }
+        Ok(roles)
+    }
+
+    /// When a session of this principal that is to last `seconds` ends.
+    fn expiry_of(
+        &self,
+        principal: &Principal,
+        seconds: Option<u64>,
+    ) -> Result<Option<Expiry>, ControlError> {
+        let clock = |error| ControlError::Unavailable(format!("clock_gettime: {error}"));
+        let now = Now::read().map_err(clock)?;
+        let by_proof = self.parts.proxy.policy.load().lifetime(principal);
+        let asked = seconds.map(|seconds| {
+            let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+            now.wall.saturating_add(seconds)
+        });
+        let nearest = [by_proof, asked].into_iter().flatten().min();
+        Ok(nearest.map(|wall| Expiry::at(wall, now)))
+    }
+
+    fn info(&self, policy: &Policy, session: &AgentSession) -> SessionInfo {
+        let chain = session.chain.iter().map(ToString::to_string);
+        SessionInfo {
+            session: session.id.to_string(),
+            principal: session.principal.name.to_string(),
+            proof: proof(&session.principal).into(),
+            roles: roles(policy, &session.principal),
+            chain: chain.collect(),
+            uid: session.uid,
+            started: session.started.clone(),
+            expires: text_of(session.expiry),
+            ended: session.ending.map(|ending| ending.name().to_owned()),
+            cgroup: session.path.display().to_string(),
+            launcher: launched::is_confined(&session.path),
+        }
     }
 }
 
@@ -198,13 +178,29 @@ fn control_group(config: &Config) -> Option<u32> {
     Some(socket.gid())
 }
 
-fn context(session: &AgentSession) -> Context {
+/// What all records of a session repeat.
+pub(super) fn context(session: &AgentSession) -> Context {
     Context::session(&SessionContext {
-        session: session.id.as_str(),
+        session: &session.id,
         principal: &session.principal.name,
-        cgroup: &session.path.to_string_lossy(),
+        chain: &session.chain,
+        cgroup: &session.path,
         cgroup_id: session.cgroup,
     })
+}
+
+/// RFC 3339.
+fn text_of(expiry: Option<Expiry>) -> Option<String> {
+    let moment = jiff::Timestamp::from_second(expiry?.wall).ok()?;
+    Some(moment.to_string())
+}
+
+fn proof(principal: &Principal) -> &'static str {
+    match principal.proof {
+        Proof::Word => "word",
+        Proof::Token(_) => "token",
+        Proof::Cgroup(_) => "cgroup",
+    }
 }
 
 fn roles(policy: &Policy, principal: &Principal) -> Vec<String> {
@@ -213,6 +209,14 @@ fn roles(policy: &Policy, principal: &Principal) -> Vec<String> {
         .iter()
         .map(ToString::to_string)
         .collect()
+}
+
+#[derive(Serialize)]
+struct RefusedBody<'a> {
+    reason: String,
+    claim: &'a str,
+    uid: u32,
+    pid: u32,
 }
 
 impl SessionsHandle for Sessions {
@@ -230,49 +234,70 @@ impl SessionsHandle for Sessions {
         }
     }
 
-    fn start(&self, peer: Peer, request: &StartSession) -> Result<Started, ControlError> {
-        let principal = Principal::named(request.principal.as_str());
-        let policy = self.parts.proxy.policy.load();
-        let roles = roles(&policy, &principal);
-        if roles.is_empty() {
-            let known: Vec<&str> = policy.roles().iter().map(|role| role.as_str()).collect();
-            return Err(ControlError::Invalid(format!(
-                "no role of the policy is for \"{}\" (roles: {})",
-                principal.name,
-                known.join(", ")
-            )));
-        }
-        if self.parts.registry.len() >= self.limit {
-            let text = format!("limits.sessions: there are {} sessions already", self.limit);
-            return Err(ControlError::Unavailable(text));
-        }
-        let unix_sockets = policy.unix_sockets_of(&principal);
-        let unix_sockets = unix_sockets.iter().map(ToString::to_string).collect();
-        let session = self.begin(peer, principal).map_err(|error| {
-            tracing::error!("no session for process {}: {error:#}", peer.pid);
-            ControlError::Unavailable(format!("{error:#}"))
-        })?;
-        Ok(Started {
-            session: session.id.to_string(),
-            roles,
-            hide: [self.hide.clone(), hidden::credentials(&policy)].concat(),
-            unix_sockets,
-            control_group: self.control_group,
+    fn identify<'a>(&'a self, claim: &'a Claim) -> Waiting<'a, Principal> {
+        Box::pin(async move {
+            match claim {
+                Claim::As(name) => Ok(Principal::named(name)),
+                Claim::Token(_) => Err(ControlError::Invalid("no issuer is configured".into())),
+            }
         })
+    }
+
+    fn start(
+        &self,
+        peer: Peer,
+        principal: Principal,
+        request: &StartSession,
+    ) -> Result<Started, ControlError> {
+        let _changes = self.changes();
+        self.roles_or_refuse(&principal)?;
+        let policy = self.parts.proxy.policy.load();
+        let principal = match request.roles.as_slice() {
+            [] => principal,
+            asked => inside::narrowed(&policy, &principal, asked)?,
+        };
+        let what = Beginning {
+            expiry: self.expiry_of(&principal, request.seconds)?,
+            principal,
+            chain: Vec::new(),
+            parent: self.parts.gate.enforced().to_owned(),
+        };
+        self.start_session(peer, what)
+    }
+
+    fn refused(&self, peer: Peer, claim: &Claim, why: &ControlError) {
+        let body = RefusedBody {
+            reason: why.to_string(),
+            claim: match claim {
+                Claim::As(name) => name,
+                Claim::Token(_) => "a token",
+            },
+            uid: peer.uid,
+            pid: peer.pid,
+        };
+        let context = Context::default();
+        let record = Record::new(Event::SessionRefused, &context, &body);
+        self.parts.proxy.audit.append_later(&record);
+    }
+
+    fn renew(&self, peer: Peer, id: &str, fresh: &Principal) -> Result<Renewed, ControlError> {
+        let expires = self.renew_session(peer, id, fresh)?;
+        Ok(Renewed {
+            expires: text_of(expires),
+        })
+    }
+
+    fn revoke(&self, peer: Peer, id: &str, kill: bool) -> Result<(), ControlError> {
+        self.revoke_session(peer, id, kill)
     }
 
     fn list(&self) -> Vec<SessionInfo> {
         let policy = self.parts.proxy.policy.load();
-        let info = |session: &Arc<AgentSession>| SessionInfo {
-            session: session.id.to_string(),
-            principal: session.principal.name.to_string(),
-            roles: roles(&policy, &session.principal),
-            uid: session.uid,
-            started: session.started.clone(),
-            cgroup: session.path.display().to_string(),
-            launcher: launched::is_confined(&session.path),
-        };
-        self.parts.registry.list().iter().map(info).collect()
+        let sessions = self.parts.registry.list();
+        sessions
+            .iter()
+            .map(|session| self.info(&policy, session))
+            .collect()
     }
 
     fn metrics(&self) -> String {

@@ -1,5 +1,7 @@
 //! Which unix sockets of helpers outside a session may reach, from policy to kernel.
 
+use std::path::Path;
+
 use crate::capture::{CaptureError, Gate, UnixAddress};
 use crate::identity::AgentSession;
 use crate::policy::Policy;
@@ -12,9 +14,12 @@ pub(super) fn allow(
     gate: &Gate,
     session: &AgentSession,
     policy: &Policy,
+    agent_socket: &Path,
 ) -> Result<(), CaptureError> {
     let names = policy.unix_sockets_of(&session.principal);
-    let addresses: Vec<UnixAddress> = names.iter().filter_map(|name| address(name)).collect();
+    let mut addresses: Vec<UnixAddress> = names.iter().filter_map(|name| address(name)).collect();
+    // The daemon itself, for what agents may ask of it.
+    addresses.extend(UnixAddress::path(agent_socket));
     gate.set_unix_allowed(session.cgroup, &addresses)
 }
 

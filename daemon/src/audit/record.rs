@@ -1,10 +1,11 @@
 //! What a record says. Pure: building one does no I/O beside reading the clock.
 
 use std::fmt::Display;
+use std::path::Path;
 
 use serde::{Serialize, Serializer};
 
-use crate::types::{CgroupId, RequestId};
+use crate::types::{CgroupId, RequestId, SessionId};
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,10 @@ pub enum Event {
     PolicyRejected,
     /// An agent session began.
     SessionStart,
+    /// An agent session got more time, or other claims, from a fresh token.
+    SessionRenewed,
+    /// An agent session was asked for, and there is none.
+    SessionRefused,
     /// An agent session ended.
     SessionEnd,
     /// A connection reached the gate.
@@ -53,6 +58,8 @@ impl Event {
             Self::PolicyLoaded => "policy_loaded",
             Self::PolicyRejected => "policy_rejected",
             Self::SessionStart => "session_start",
+            Self::SessionRenewed => "session_renewed",
+            Self::SessionRefused => "session_refused",
             Self::SessionEnd => "session_end",
             Self::ConnectionOpen => "connection_open",
             Self::ConnectionClose => "connection_close",
@@ -80,11 +87,15 @@ pub struct Context {
 #[derive(Debug, Clone, Serialize)]
 pub struct SessionContext<'a> {
     /// Session id.
-    pub session: &'a str,
+    pub session: &'a SessionId,
     /// Whom it acts for.
     pub principal: &'a str,
+    /// The sessions that it was started from inside of, outermost first.
+    #[serde(skip_serializing_if = "<[SessionId]>::is_empty")]
+    pub chain: &'a [SessionId],
     /// Path of the session's cgroup.
-    pub cgroup: &'a str,
+    #[serde(serialize_with = "lossy")]
+    pub cgroup: &'a Path,
     /// Kernel id of that cgroup.
     pub cgroup_id: CgroupId,
 }
@@ -121,7 +132,7 @@ impl Context {
     /// Renders what every record of this session repeats.
     pub fn session(context: &SessionContext<'_>) -> Self {
         let fields = vec![
-            ("PORTCULLIS_SESSION", context.session.to_owned()),
+            ("PORTCULLIS_SESSION", context.session.to_string()),
             ("PORTCULLIS_PRINCIPAL", context.principal.to_owned()),
         ];
         Self {
@@ -290,6 +301,11 @@ impl<B: Serialize + Sync> Body for B {
 
 fn display<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
+}
+
+/// A path that is no UTF-8 is shown as well as can be.
+fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 fn displays<S: Serializer>(values: &[impl Display], serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::types::SessionId;
 
 #[derive(serde::Serialize)]
 struct Body {
@@ -32,9 +33,10 @@ fn context_and_body_are_one_object() {
     let path = dir.path().join("audit.jsonl");
     let log = AuditLog::open(&path, false).expect("open");
     let context = Context::session(&SessionContext {
-        session: "s-1",
+        session: &SessionId::random(),
         principal: "a\"b",
-        cgroup: "/portcullis/s-1",
+        chain: &[],
+        cgroup: std::path::Path::new("/portcullis/s-1"),
         cgroup_id: crate::types::CgroupId(7),
     });
     log.append(&Record::new(Event::SessionStart, &context, &()))

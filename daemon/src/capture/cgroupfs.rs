@@ -87,6 +87,23 @@ pub fn is_populated(path: &Path) -> io::Result<bool> {
     Ok(events.lines().any(|line| line == "populated 1"))
 }
 
+/// All cgroups below this one, outer ones first.
+///
+/// # Errors
+/// `path` itself can't be listed; what vanishes meanwhile is left out.
+pub fn below(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path)?.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let path = entry.path();
+            let inner = below(&path).unwrap_or_default();
+            found.push(path);
+            found.extend(inner);
+        }
+    }
+    Ok(found)
+}
+
 /// The threads in the cgroup and below it, as far as they can be listed.
 pub fn threads(path: &Path) -> Vec<u32> {
     let text = fs::read_to_string(path.join("cgroup.threads")).unwrap_or_default();

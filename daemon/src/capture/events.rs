@@ -22,6 +22,8 @@ use crate::types::{CgroupId, OrigDst};
 pub enum Reason {
     /// The process is under the enforced cgroup but in no session.
     NoSession,
+    /// Its session has ended.
+    SessionEnded,
     /// The process sits too deep in the cgroup tree for its session to be found.
     TooDeep,
     /// A connect() of something else than TCP.
@@ -82,6 +84,7 @@ impl Reason {
             reason::OPTION => Self::SocketOption,
             reason::UNIX_ADDRESS => Self::UnixAddress,
             reason::DEVICE => Self::Device,
+            reason::SESSION_ENDED => Self::SessionEnded,
             reason::OUTSIDE_SOCKET => Self::OutsideSocket,
             reason::OUTSIDE_PROCESS => Self::OutsideProcess,
             reason::CAPABILITY => Self::Capability(detail),
@@ -97,6 +100,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoSession => "in no session",
+            Self::SessionEnded => "its session has ended",
             Self::TooDeep => "too deep in the cgroup tree",
             Self::NotTcp => "not TCP",
             Self::UnknownDestination => "no service of the policy is there",

@@ -29,7 +29,7 @@ use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::Flock;
-use portcullis_ebpf_common::Session;
+use portcullis_ebpf_common::{SESSION_ENDED, Session};
 
 pub use attach::{Layer, Layers, MissingLayer};
 pub use dns::{Asker, AskerSource};
@@ -210,13 +210,18 @@ impl Gate {
         &self.enforced.path
     }
 
-    /// Makes the cgroup of a session below the enforced one. Nothing passes from it until
+    /// Makes the cgroup of a session in another one: the enforced, or that of the session
+    /// that it is started from inside of. Nothing more passes from it than from there until
     /// [`Gate::open_session`].
     ///
     /// # Errors
     /// The directory can't be made.
-    pub fn create_session_cgroup(&self, id: &SessionId) -> Result<SessionCgroup, CaptureError> {
-        let path = self.enforced.path.join(id.as_str());
+    pub fn create_session_cgroup(
+        &self,
+        parent: &Path,
+        id: &SessionId,
+    ) -> Result<SessionCgroup, CaptureError> {
+        let path = parent.join(id.as_str());
         cgroupfs::create(&path).map_err(CaptureError::io("mkdir", &path))?;
         let id = cgroupfs::id(&path).map_err(CaptureError::io("stat", &path))?;
         Ok(SessionCgroup { path, id })
@@ -230,12 +235,22 @@ impl Gate {
         self.maps.sessions.insert(id.0, Session { flags: 0 })
     }
 
-    /// From now on connects from this cgroup are refused. Connections that are up are the
-    /// proxy's to cut.
+    /// From now on connects from this cgroup are refused, even if it lies in that of an open
+    /// session. Connections that are up are the proxy's to cut.
     ///
     /// # Errors
     /// The map can't be written.
-    pub fn close_session(&self, id: CgroupId) -> Result<(), CaptureError> {
+    pub fn end_session(&self, id: CgroupId) -> Result<(), CaptureError> {
+        let flags = SESSION_ENDED;
+        self.maps.sessions.insert(id.0, Session { flags })?;
+        self.maps.unix.set(id, &[])
+    }
+
+    /// The cgroup is gone, or in no session any more.
+    ///
+    /// # Errors
+    /// The map can't be written.
+    pub fn forget_session(&self, id: CgroupId) -> Result<(), CaptureError> {
         self.maps.sessions.remove(&id.0)?;
         self.maps.unix.set(id, &[])
     }

@@ -8,8 +8,69 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StartSession {
-    /// The principal to act for.
-    pub principal: String,
+    /// Whom to act for.
+    pub who: Claim,
+    /// Only these of its roles; all of them if empty.
+    #[serde(default)]
+    pub roles: Vec<String>,
+    /// How long at most, in seconds.
+    #[serde(default)]
+    pub seconds: Option<u64>,
+}
+
+/// How a caller says whom it acts for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Claim {
+    /// By name; whoever may use the control socket may.
+    As(String),
+    /// By a token of an OpenID provider.
+    Token(Token),
+}
+
+/// A token; its `Debug` form says nothing.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Token(pub String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// `POST /v1/sessions/ID/renew`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Renew {
+    /// A fresh one of the same subject.
+    pub token: Token,
+}
+
+/// Its answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Renewed {
+    /// The new end, RFC 3339.
+    pub expires: Option<String>,
+}
+
+/// `POST /v1/sessions/ID/revoke`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revoke {
+    /// Whether to kill its processes too.
+    pub kill: bool,
+}
+
+/// `POST /v1/self/sessions`, from inside a session: put the caller into a narrower one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Narrow {
+    /// Its roles; at least one.
+    pub roles: Vec<String>,
+    /// How long at most, in seconds.
+    #[serde(default)]
+    pub seconds: Option<u64>,
 }
 
 /// Its answer; the caller is in the session's cgroup when it reads this.
@@ -19,6 +80,9 @@ pub struct Started {
     pub session: String,
     /// The roles that the policy gives it now.
     pub roles: Vec<String>,
+    /// When it ends, RFC 3339.
+    #[serde(default)]
+    pub expires: Option<String>,
     /// The daemon's own files and directories, which an agent has no business with.
     #[serde(default)]
     pub hide: Vec<PathBuf>,
@@ -30,19 +94,27 @@ pub struct Started {
     pub control_group: Option<u32>,
 }
 
-/// `GET /v1/sessions`: one live session.
+/// `GET /v1/sessions`: one session; `GET /v1/self` from inside it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SessionInfo {
     /// Its id.
     pub session: String,
     /// Whom it acts for.
     pub principal: String,
+    /// How it is known: `word`, `token` or `cgroup`.
+    pub proof: String,
     /// The roles that the policy gives it now.
     pub roles: Vec<String>,
+    /// The sessions that it was started from inside of, outermost first.
+    pub chain: Vec<String>,
     /// The user that started it.
     pub uid: u32,
     /// When, RFC 3339.
     pub started: String,
+    /// When it ends, RFC 3339; none ends by itself.
+    pub expires: Option<String>,
+    /// Why nothing passes from it any more.
+    pub ended: Option<String>,
     /// Its cgroup directory.
     pub cgroup: String,
     /// Whether all its processes are confined as `portcullis run` leaves them, asked from

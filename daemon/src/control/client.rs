@@ -10,6 +10,7 @@ use hyper::{Method, Request, header};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use thiserror::Error;
 use tokio::net::UnixStream;
 
 use super::api::Problem;
@@ -35,11 +36,18 @@ pub fn ask<T: DeserializeOwned>(
     if status.is_success() {
         return serde_json::from_slice(&answer).context("the daemon's answer makes no sense");
     }
-    match serde_json::from_slice::<Problem>(&answer) {
-        Ok(problem) => bail!("{}", problem.error),
-        Err(_) => bail!("the daemon answered {status}"),
-    }
+    let said = serde_json::from_slice::<Problem>(&answer);
+    let said = said.map_or_else(
+        |_| format!("the daemon answered {status}"),
+        |said| said.error,
+    );
+    Err(Refused(said).into())
 }
+
+/// The daemon's own words.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct Refused(String);
 
 async fn exchange(
     socket: &Path,

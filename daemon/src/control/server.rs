@@ -4,26 +4,29 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::extract::connect_info::Connected;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Group, chown};
 use thiserror::Error;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 
-use super::api::{Problem, SessionInfo, StartSession, Started, Status};
+use super::api::{
+    Claim, Problem, Renew, Renewed, Revoke, SessionInfo, StartSession, Started, Status,
+};
 use crate::sys;
+use crate::types::Principal;
 
 /// Requests are a few hundred bytes.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -46,20 +49,43 @@ pub enum ControlError {
     /// The caller asked for something impossible.
     #[error("{0}")]
     Invalid(String),
+    /// There is no such session, or it is not the caller's to know of.
+    #[error("{0}")]
+    NotFound(String),
     /// The daemon can't do it now.
     #[error("{0}")]
     Unavailable(String),
 }
+
+/// An answer that takes time.
+pub type Waiting<'a, T> = Pin<Box<dyn Future<Output = Result<T, ControlError>> + Send + 'a>>;
 
 /// What the server needs from the rest of the daemon.
 pub trait SessionsHandle: Send + Sync + 'static {
     /// Whether the caller may ask anything at all; nobody inside an agent session may.
     fn may_ask(&self, peer: Peer) -> Result<(), ControlError>;
 
-    /// Makes a session and puts the caller into it.
-    fn start(&self, peer: Peer, request: &StartSession) -> Result<Started, ControlError>;
+    /// Finds out whom a caller speaks of; a token takes asking its issuer.
+    fn identify<'a>(&'a self, claim: &'a Claim) -> Waiting<'a, Principal>;
 
-    /// The live sessions.
+    /// Makes a session and puts the caller into it.
+    fn start(
+        &self,
+        peer: Peer,
+        principal: Principal,
+        request: &StartSession,
+    ) -> Result<Started, ControlError>;
+
+    /// A session was asked for and refused.
+    fn refused(&self, peer: Peer, claim: &Claim, why: &ControlError);
+
+    /// Gives a session the time and the claims of a fresh token.
+    fn renew(&self, peer: Peer, id: &str, fresh: &Principal) -> Result<Renewed, ControlError>;
+
+    /// Ends a session, and its processes if asked to.
+    fn revoke(&self, peer: Peer, id: &str, kill: bool) -> Result<(), ControlError>;
+
+    /// The sessions, ended ones with living processes too.
     fn list(&self) -> Vec<SessionInfo>;
 
     /// The state of the daemon.
@@ -95,27 +121,32 @@ pub enum SocketError {
 
 /// Opens the socket: mode 0600, or 0660 for `group`. A dead daemon's socket is replaced;
 /// whoever calls holds the daemon's lock.
-pub fn bind(path: &Path, group: Option<&str>) -> Result<UnixListener, SocketError> {
+pub fn bind(path: &std::path::Path, group: Option<&str>) -> Result<UnixListener, SocketError> {
     let failed = |source| SocketError::Open {
         path: path.display().to_string(),
         source,
     };
     let group = group.map(find_group).transpose()?;
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    // Never open to others, not even between bind and chmod.
-    let before = umask(Mode::from_bits_truncate(0o177));
-    let listener = UnixListener::bind(path);
-    umask(before);
-    let listener = listener.map_err(failed)?;
+    let listener = bind_private(path).map_err(failed)?;
     if let Some(group) = group {
         chown(path, None, Some(group)).map_err(|errno| failed(errno.into()))?;
         let mode = std::fs::Permissions::from_mode(0o660);
         std::fs::set_permissions(path, mode).map_err(failed)?;
     }
     Ok(listener)
+}
+
+/// A new socket that only its owner may connect to, in the place of a dead daemon's.
+pub(super) fn bind_private(path: &std::path::Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // Never open to others, not even between bind and chmod.
+    let before = umask(Mode::from_bits_truncate(0o177));
+    let listener = UnixListener::bind(path);
+    umask(before);
+    listener
 }
 
 fn find_group(name: &str) -> Result<Gid, SocketError> {
@@ -133,6 +164,9 @@ pub async fn serve(listener: UnixListener, handle: Handle) -> io::Result<()> {
     let router = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/sessions", get(list).post(start))
+        .route("/v1/sessions/{id}", get(show))
+        .route("/v1/sessions/{id}/renew", post(renew))
+        .route("/v1/sessions/{id}/revoke", post(revoke))
         .route("/metrics", get(metrics))
         .layer(from_fn_with_state(Arc::clone(&handle), check_peer))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
@@ -163,7 +197,7 @@ pub async fn serve_metrics(listener: TcpListener, handle: Handle) -> io::Result<
 
 /// The peer of a connection; none if the kernel does not say.
 #[derive(Debug, Clone)]
-struct Caller {
+pub(super) struct Caller {
     peer: Option<Peer>,
     /// Linux 6.5: tells whether the process that connected is still the one of this pid.
     process: Option<Arc<OwnedFd>>,
@@ -171,7 +205,13 @@ struct Caller {
 
 impl Connected<IncomingStream<'_, UnixListener>> for Caller {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        let credentials = stream.io().peer_cred().ok();
+        Self::of(stream.io())
+    }
+}
+
+impl Caller {
+    pub(super) fn of(stream: &UnixStream) -> Self {
+        let credentials = stream.peer_cred().ok();
         let peer = credentials.and_then(|credentials| {
             let pid = u32::try_from(credentials.pid()?)
                 .ok()
@@ -181,7 +221,7 @@ impl Connected<IncomingStream<'_, UnixListener>> for Caller {
                 uid: credentials.uid(),
             })
         });
-        let process = sys::peer_process(stream.io().as_fd()).ok().map(Arc::new);
+        let process = sys::peer_process(stream.as_fd()).ok().map(Arc::new);
         Self { peer, process }
     }
 }
@@ -192,17 +232,35 @@ async fn check_peer(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ControlError> {
-    let forbidden = |why: &str| ControlError::Forbidden(why.into());
-    let peer = caller
-        .peer
-        .ok_or_else(|| forbidden("the kernel names no peer"))?;
+    let peer = caller.peer()?;
     handle.may_ask(peer)?;
     // Asked last: whoever had this pid by now was looked at above.
-    if caller.process.is_some_and(|process| has_ended(&process)) {
-        return Err(forbidden("the process that connected has ended"));
-    }
+    caller.still_lives()?;
     request.extensions_mut().insert(peer);
     Ok(next.run(request).await)
+}
+
+impl Caller {
+    /// Who it is.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub(super) fn peer(&self) -> Result<Peer, ControlError> {
+        let none = || ControlError::Forbidden("the kernel names no peer".into());
+        self.peer.ok_or_else(none)
+    }
+
+    /// Whether its pid is still its own.
+    ///
+    /// # Errors
+    /// The process that connected has ended.
+    pub(super) fn still_lives(&self) -> Result<(), ControlError> {
+        if self.process.as_deref().is_some_and(has_ended) {
+            let text = "the process that connected has ended";
+            return Err(ControlError::Forbidden(text.into()));
+        }
+        Ok(())
+    }
 }
 
 /// A pidfd is readable once its process has ended (pidfd_open(2)).
@@ -229,13 +287,49 @@ async fn start(
     axum::Extension(peer): axum::Extension<Peer>,
     Json(request): Json<StartSession>,
 ) -> Result<Json<Started>, ControlError> {
-    handle.start(peer, &request).map(Json)
+    let result = match handle.identify(&request.who).await {
+        Ok(principal) => handle.start(peer, principal, &request),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = &result {
+        handle.refused(peer, &request.who, error);
+    }
+    result.map(Json)
+}
+
+async fn show(
+    State(handle): State<Handle>,
+    Path(id): Path<String>,
+) -> Result<Json<SessionInfo>, ControlError> {
+    let found = handle.list().into_iter().find(|one| one.session == id);
+    let none = || ControlError::NotFound(format!("there is no agent session {id}"));
+    found.map(Json).ok_or_else(none)
+}
+
+async fn renew(
+    State(handle): State<Handle>,
+    axum::Extension(peer): axum::Extension<Peer>,
+    Path(id): Path<String>,
+    Json(request): Json<Renew>,
+) -> Result<Json<Renewed>, ControlError> {
+    let fresh = handle.identify(&Claim::Token(request.token)).await?;
+    handle.renew(peer, &id, &fresh).map(Json)
+}
+
+async fn revoke(
+    State(handle): State<Handle>,
+    axum::Extension(peer): axum::Extension<Peer>,
+    Path(id): Path<String>,
+    Json(request): Json<Revoke>,
+) -> Result<Json<()>, ControlError> {
+    handle.revoke(peer, &id, request.kill).map(Json)
 }
 
 impl IntoResponse for ControlError {
     fn into_response(self) -> Response {
         let status = match self {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         };

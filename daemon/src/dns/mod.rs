@@ -129,7 +129,7 @@ impl Resolver {
 
     /// The answer to a message; none for what gets none.
     fn respond(&self, who: &Who, message: &[u8], transport: Transport) -> Option<Vec<u8>> {
-        let session = self.parts.sessions.find(who.session)?;
+        let session = self.parts.sessions.find(who.session)?.current();
         let question = match wire::read(message) {
             Ok(question) => question,
             Err(broken) => {

@@ -142,9 +142,10 @@ impl Refusals {
 
 fn context(session: &AgentSession) -> Context {
     Context::session(&SessionContext {
-        session: session.id.as_str(),
+        session: &session.id,
         principal: &session.principal.name,
-        cgroup: &session.path.to_string_lossy(),
+        chain: &session.chain,
+        cgroup: &session.path,
         cgroup_id: session.cgroup,
     })
 }

@@ -1,29 +1,32 @@
+use std::path::Path;
+
+use super::session::ATTRIBUTE;
 use super::*;
+use crate::types::{CgroupId, Principal, SessionId};
 
 fn session(path: &Path, cgroup: u64) -> AgentSession {
     AgentSession {
         id: SessionId::random(),
-        principal: Principal::named("analyst"),
         path: path.to_owned(),
         cgroup: CgroupId(cgroup),
         uid: 1000,
         started: "2026-01-01T00:00:00Z".into(),
+        chain: Vec::new(),
+        principal: Principal::named("analyst"),
+        expiry: None,
+        ending: None,
     }
 }
 
-/// A directory that stands for a cgroup's; none where its attributes can't be written.
-fn directory() -> Option<tempfile::TempDir> {
-    let dir = tempfile::tempdir().expect("directory");
-    let written = xattr::set(dir.path(), "trusted.portcullis.test", b"x");
-    if let Err(error) = &written {
-        eprintln!("not tested: {error}");
-    }
-    written.ok().map(|()| dir)
+/// A directory that stands for a cgroup's. Needs root, and a file system that keeps
+/// `trusted` attributes.
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().expect("directory")
 }
 
 #[test]
 fn what_was_stored_is_recalled() {
-    let Some(dir) = directory() else { return };
+    let dir = directory();
     let stored = session(dir.path(), 7);
     assert_eq!(
         AgentSession::recall(dir.path(), CgroupId(7)).expect("reads"),
@@ -36,9 +39,7 @@ fn what_was_stored_is_recalled() {
 
 #[test]
 fn a_session_of_another_directory_is_not_this_ones() {
-    let (Some(dir), Some(other)) = (directory(), directory()) else {
-        return;
-    };
+    let (dir, other) = (directory(), directory());
     // The id was used before, for a cgroup that is gone.
     session(dir.path(), 7).store().expect("stores");
     assert_eq!(
@@ -58,7 +59,7 @@ fn a_session_of_another_directory_is_not_this_ones() {
 
 #[test]
 fn an_attribute_that_is_no_session_is_an_error() {
-    let Some(dir) = directory() else { return };
+    let dir = directory();
     for broken in [&b"{}"[..], b"", b"\xff"] {
         xattr::set(dir.path(), ATTRIBUTE, broken).expect("writes");
         assert!(AgentSession::recall(dir.path(), CgroupId(7)).is_err());
@@ -66,14 +67,67 @@ fn an_attribute_that_is_no_session_is_an_error() {
 }
 
 #[test]
-fn the_registry_knows_the_living() {
+fn only_the_living_are_found_and_the_ended_stay_known() {
     let registry = Registry::default();
-    let path = Path::new("/sys/fs/cgroup/x");
-    let one = registry.insert(session(path, 1));
-    registry.insert(session(path, 2));
-    assert_eq!(registry.find(CgroupId(1)), Some(one));
-    assert_eq!(registry.find(CgroupId(3)), None);
+    let one = session(Path::new("/sys/fs/cgroup/x"), 1);
+    registry.insert(one.clone());
+    registry.insert(session(Path::new("/sys/fs/cgroup/y"), 2));
+    let live = registry.find(CgroupId(1)).expect("lives");
+    let mut end = live.end();
+    assert!(registry.find(CgroupId(3)).is_none() && !*end.borrow_and_update());
+    registry.update(AgentSession {
+        ending: Some(Ending::Revoked),
+        ..one.clone()
+    });
+    assert!(registry.find(CgroupId(1)).is_none());
+    assert_eq!(live.alive().err(), Some(Ending::Revoked));
+    assert!(end.has_changed().expect("told") && *end.borrow_and_update());
+    assert_eq!(registry.by_id(one.id.as_str()).expect("known").id, one.id);
     registry.remove(CgroupId(1));
-    assert_eq!(registry.find(CgroupId(1)), None);
+    assert!(registry.known(CgroupId(1)).is_none());
     assert_eq!((registry.len(), registry.is_empty()), (1, false));
+}
+
+#[test]
+fn an_update_of_another_session_in_the_same_cgroup_changes_nothing() {
+    let registry = Registry::default();
+    let old = session(Path::new("/sys/fs/cgroup/x"), 1);
+    registry.insert(session(Path::new("/sys/fs/cgroup/x"), 1));
+    registry.update(AgentSession {
+        ending: Some(Ending::Revoked),
+        ..old
+    });
+    assert!(registry.find(CgroupId(1)).is_some());
+}
+
+#[test]
+fn whichever_clock_is_first_ends_it() {
+    let at = |wall, boot| Now::of(wall, boot);
+    let expiry = Expiry::at(1_000, at(900, 5_000));
+    assert!(!expiry.has_passed(at(999, 104_999)));
+    assert!(expiry.has_passed(at(1_000, 5_000)));
+    // The wall clock was set back by an hour.
+    assert!(expiry.has_passed(at(-2_600, 105_000)));
+    // Long over when it was made.
+    assert!(Expiry::at(1, at(900, 5_000)).has_passed(at(0, 5_000)));
+}
+
+#[test]
+fn the_nearer_end_counts_by_each_clock() {
+    let now = Now::of(0, 0);
+    let (near, far) = (Expiry::at(10, now), Expiry::at(20, now));
+    assert_eq!(Expiry::nearer(Some(far), Some(near)), Some(near));
+    assert_eq!(Expiry::nearer(None, Some(far)), Some(far));
+    assert_eq!(Expiry::nearer(None, None), None);
+}
+
+#[test]
+fn a_session_past_its_end_is_not_found_even_before_anybody_ended_it() {
+    let registry = Registry::default();
+    let now = Now::read().expect("clocks");
+    registry.insert(AgentSession {
+        expiry: Some(Expiry::at(now.wall - 1, now)),
+        ..session(Path::new("/sys/fs/cgroup/x"), 1)
+    });
+    assert!(registry.find(CgroupId(1)).is_none());
 }

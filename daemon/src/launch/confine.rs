@@ -23,6 +23,8 @@ pub struct Orders {
     pub unix_sockets: Vec<String>,
     /// Group id of the control socket, if it has one.
     pub control_group: Option<u32>,
+    /// Descriptors that it keeps beside standard input, output and error.
+    pub descriptors: Vec<u32>,
 }
 
 /// Directories that a root caller asks to keep writable, checked.
@@ -55,6 +57,9 @@ pub fn confine(
     orders: &Orders,
 ) -> Result<(), LaunchError> {
     sys::close_on_exec_from(3).map_err(LaunchError::call("close_range"))?;
+    for number in &orders.descriptors {
+        sys::keep_at_exec(*number).map_err(LaunchError::call("fcntl(F_SETFD)"))?;
+    }
     if identity.is_privileged() {
         mounts::apply(&plan(identity, writable, orders)?)?;
         sys::drop_bounding_set().map_err(LaunchError::call("prctl(PR_CAPBSET_DROP)"))?;

@@ -13,7 +13,7 @@ pub enum LaunchError {
         "{stream} is {what}: a socket or device that was opened outside the session is a way \
          round the gate; give the agent a terminal, a pipe or a file there"
     )]
-    Stream { stream: &'static str, what: String },
+    Stream { stream: String, what: String },
     #[error("--user needs root: you can only run an agent as yourself")]
     NotRoot,
     #[error("there is no user \"{0}\" on this host")]

@@ -31,11 +31,11 @@ const CONTROLS: [(i64, &str); 9] = [
     (0x7363_6673, "securityfs"),
 ];
 
-/// Checks the three.
+/// Checks the three, and those that are to be kept beside them.
 ///
 /// # Errors
 /// The first that is not allowed, with what it is.
-pub fn check() -> Result<(), LaunchError> {
+pub fn check(kept: &[u32]) -> Result<(), LaunchError> {
     let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
     for (stream, fd) in [
         ("standard input", input.as_fd()),
@@ -43,6 +43,15 @@ pub fn check() -> Result<(), LaunchError> {
         ("standard error", error.as_fd()),
     ] {
         if let Some(what) = forbidden(fd) {
+            let stream = stream.into();
+            return Err(LaunchError::Stream { stream, what });
+        }
+    }
+    for number in kept {
+        let found = sys::with_inherited(*number, forbidden);
+        let what = found.unwrap_or_else(|| Some("not open".into()));
+        if let Some(what) = what {
+            let stream = format!("descriptor {number}");
             return Err(LaunchError::Stream { stream, what });
         }
     }

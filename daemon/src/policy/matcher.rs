@@ -69,6 +69,15 @@ impl Policy {
         self.role_names(self.role_indexes(principal))
     }
 
+    /// When what the principal's roles rest on runs out, in seconds since 1970 (UTC); none
+    /// if never.
+    pub fn lifetime(&self, principal: &Principal) -> Option<i64> {
+        match &principal.proof {
+            crate::types::Proof::Token(facts) => Some(facts.expires),
+            _ => None,
+        }
+    }
+
     /// The unix sockets that any of the principal's roles lists, each once: absolute paths,
     /// and abstract names that begin with `@`.
     pub fn unix_sockets_of(&self, principal: &Principal) -> Vec<Arc<str>> {

@@ -35,6 +35,13 @@ pub(super) struct CancelGuard {
     key: CancelKey,
 }
 
+impl CancelGuard {
+    /// What its key cancels.
+    pub(super) fn target(&self) -> Option<Target> {
+        self.cancels.lock().get(&self.key).cloned()
+    }
+}
+
 impl Cancels {
     /// Keeps the agent's key for as long as the guard lives.
     pub(super) fn keep(&self, key: CancelKey, target: Target) -> CancelGuard {

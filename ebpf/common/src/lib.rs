@@ -72,9 +72,13 @@ pub struct Listener {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// None defined yet; zero.
+    /// [`SESSION_ENDED`].
     pub flags: u64,
 }
+
+/// The session has ended: nothing passes from it. Its entry stays, so that a narrower
+/// session never falls back to the wider one around it.
+pub const SESSION_ENDED: u64 = 1;
 
 /// Key of a destination that the policy knows as a service.
 #[repr(C)]
@@ -234,6 +238,8 @@ pub mod reason {
     pub const UNIX_ADDRESS: u32 = 13;
     /// The socket is bound to a device other than the loopback.
     pub const DEVICE: u32 = 14;
+    /// The process's session has ended.
+    pub const SESSION_ENDED: u32 = 15;
     /// The socket was made outside the session.
     pub const OUTSIDE_SOCKET: u32 = 32;
     /// A process outside the session.

@@ -1,11 +1,16 @@
 //! The commands of `portcullis`, one file each.
 
 mod completion;
+mod environment;
 mod man;
 mod policy;
+mod renew;
+mod revoke;
 mod run;
 mod sessions;
 mod status;
+mod token;
+mod whoami;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -39,6 +44,9 @@ enum Command {
     Run(run::Args),
     Status(status::Args),
     Sessions(sessions::Args),
+    Renew(renew::Args),
+    Revoke(revoke::Args),
+    Whoami(whoami::Args),
     Policy(policy::Args),
     Completion(completion::Args),
     Man(man::Args),
@@ -56,6 +64,9 @@ pub fn run(cli: &Cli, check: CheckPolicy) -> ExitCode {
         Command::Run(args) => return run::run(&cli.socket, args),
         Command::Status(args) => status::run(&cli.socket, args),
         Command::Sessions(args) => sessions::run(&cli.socket, args),
+        Command::Renew(args) => renew::run(&cli.socket, args),
+        Command::Revoke(args) => revoke::run(&cli.socket, args),
+        Command::Whoami(args) => whoami::run(&cli.socket, args),
         Command::Policy(args) => policy::run(args, check),
         Command::Completion(args) => completion::run(args),
         Command::Man(args) => man::run(args),

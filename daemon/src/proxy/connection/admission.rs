@@ -10,14 +10,14 @@ use super::super::{Found, Proxy, Target};
 use crate::audit::{ConnectionContext, Event, Record, SessionContext};
 use crate::capture::{NetnsCookie, Origin};
 use crate::dns;
-use crate::identity::AgentSession;
+use crate::identity::Live;
 use crate::policy::Service;
 use crate::types::{ConnectionId, PeerAddr};
 
 /// A connection that may speak.
 pub(super) struct Admitted {
     pub(super) id: ConnectionId,
-    pub(super) session: Arc<AgentSession>,
+    pub(super) session: Arc<Live>,
     pub(super) origin: Origin,
     pub(super) service: Service,
     pub(super) target: Target,
@@ -36,12 +36,14 @@ pub(super) enum Purpose {
 impl Admitted {
     /// What all records of the connection repeat.
     pub(super) fn context(&self, database: &str, user: &str) -> crate::audit::Context {
+        let session = self.session.current();
         crate::audit::Context::connection(&ConnectionContext {
             session: SessionContext {
-                session: self.session.id.as_str(),
-                principal: &self.session.principal.name,
-                cgroup: &self.session.path.to_string_lossy(),
-                cgroup_id: self.session.cgroup,
+                session: &session.id,
+                principal: &session.principal.name,
+                chain: &session.chain,
+                cgroup: &session.path,
+                cgroup_id: session.cgroup,
             },
             connection: self.id,
             pid: self.origin.pid,
@@ -91,12 +93,12 @@ pub(super) fn admit(proxy: &Proxy, peer: PeerAddr, netns: NetnsCookie) -> Option
 
 fn purpose(proxy: &Proxy, origin: &Origin) -> Result<Purpose, &'static str> {
     let session = proxy.sessions.find(origin.session);
-    let session = session.ok_or("its cgroup has no agent session")?;
+    let session = session.ok_or("its cgroup has no live agent session")?;
     let address = origin.dst.addr();
     let name = proxy
         .resolver
         .names()
-        .of(session.cgroup, address.ip(), Instant::now());
+        .of(origin.session, address.ip(), Instant::now());
     let destinations = proxy.destinations.load();
     let target = match destinations.find(origin.dst, name.as_deref()) {
         Found::One(target) => target.clone(),

@@ -1,12 +1,13 @@
 //! A cancel request: a connection of its own that stops what runs on another one.
 
 use std::io;
+use std::sync::Arc;
 
 use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::super::cancel::Target;
+use super::super::cancel::{CancelGuard, Target};
 use super::super::upstream::{self, DialError, TlsClients};
 use super::drive::{Drive, FAREWELL};
 use crate::audit::{Event, Record};
@@ -17,7 +18,7 @@ use crate::protocol::postgres::codec::message;
 impl Drive {
     pub(super) async fn cancel(&mut self, key: &CancelKey) {
         let admitted = &self.admitted;
-        let (session, service) = (&admitted.session, &admitted.service);
+        let (session, service) = (admitted.session.current(), &admitted.service);
         let found = self.proxy.cancels.find(key, &session.id, &service.name);
         let Some(target) = found else {
             let reason = "a cancel key that this session does not hold";
@@ -41,6 +42,25 @@ impl Drive {
             let reason = format!("service {}: a cancel request: {error}", target.service);
             self.proxy.refusals.say(&reason);
         }
+    }
+}
+
+impl Drive {
+    /// Stops what runs on the server for this connection; nobody waits for it.
+    pub(super) fn stop_running(&self) {
+        let target = self.cancel.as_ref().and_then(CancelGuard::target);
+        let (Some(target), Some(permit)) = (target, self.permit.clone()) else {
+            return;
+        };
+        let (proxy, tls) = (Arc::clone(&self.proxy), self.admitted.service.tls.clone());
+        tokio::spawn(async move {
+            if let Err(error) = pass(&proxy.tls, &tls, &permit, &target).await {
+                let service = &target.service;
+                proxy.report(&format!(
+                    "service {service}: what ran can't be stopped: {error}"
+                ));
+            }
+        });
     }
 }
 

@@ -17,6 +17,7 @@ use super::super::pump::{Event as Moved, Pump};
 use super::super::stream::Stream;
 use super::admission::Admitted;
 use crate::audit::{Context, Event, Record};
+use crate::identity;
 use crate::policy::{Permit, Tls};
 use crate::protocol::postgres::{PostgresSession, Settings};
 use crate::protocol::{Answer, Buffers, CancelKeys, CloseReason, Expulsion, Session, Step};
@@ -46,7 +47,7 @@ pub(super) struct Drive {
     pub(super) running: HashMap<u64, Instant>,
     /// The policy generation that last confirmed the service.
     pub(super) generation: u64,
-    cancel: Option<CancelGuard>,
+    pub(super) cancel: Option<CancelGuard>,
     established: bool,
     upstream_shut: bool,
     pub(super) opened: bool,
@@ -89,11 +90,16 @@ impl Drive {
     pub(super) async fn run(mut self, mut left: Left) {
         let deadline = tokio::time::Instant::now() + self.proxy.limits.startup;
         let mut draining = self.proxy.draining.subscribe();
+        let mut ended = self.admitted.session.end();
         if self.proxy.open() > self.proxy.limits.connections {
             self.expel(Expulsion::TooMany, "too many connections", Some("gate"));
         }
         while self.ending.is_none() {
             self.confirm_service();
+            if let Err(ending) = self.admitted.session.alive() {
+                self.cut(ending);
+                continue;
+            }
             let step = self.session.advance(&mut self.io);
             if !matches!(step, Step::Idle) {
                 self.take(step).await;
@@ -112,6 +118,7 @@ impl Drive {
                     self.pump.poll(cx, &mut self.io, &mut self.agent, self.upstream.as_mut())
                 }) => self.moved(moved),
                 _ = draining.changed() => {}
+                _ = ended.changed() => {}
                 () = left.wait() => self.end("no agent is left in its network namespace", None),
                 () = sleep_until(deadline), if !established => {
                     // Until it has said what it wants, it is the agent that we wait for.
@@ -215,7 +222,7 @@ impl Drive {
     fn established(&mut self, keys: CancelKeys) {
         self.established = true;
         let target = Target {
-            session: self.admitted.session.id.clone(),
+            session: self.admitted.session.current().id.clone(),
             connection: self.admitted.id,
             service: self.admitted.service.name.clone(),
             upstream: self.admitted.upstream(),
@@ -239,6 +246,14 @@ impl Drive {
             }
             CloseReason::Refused => self.end("refused", Some("policy")),
             CloseReason::UpstreamGone => self.end("the upstream went away", Some("upstream")),
+        }
+    }
+
+    /// The session is over: what runs on the server is stopped too.
+    fn cut(&mut self, ending: identity::Ending) {
+        self.expel(Expulsion::Revoked, &ending.to_string(), Some("policy"));
+        if !self.running.is_empty() {
+            self.stop_running();
         }
     }
 

@@ -14,12 +14,13 @@ impl Drive {
     pub(super) fn judge(&mut self, question: &Question) -> Verdict {
         let policy = self.proxy.policy.load();
         let admitted = &self.admitted;
+        let principal = &admitted.session.current().principal;
         let decision = policy.decide(&Request {
-            principal: &admitted.session.principal,
+            principal,
             service: &admitted.service.name,
             effects: &question.operation.effects,
         });
-        let roles = policy.roles_of(&admitted.session.principal);
+        let roles = policy.roles_of(principal);
         let (word, rules, reason) = match &decision {
             Decision::Allow(permit) => ("allow", rules(permit.rules()), None),
             Decision::Deny(denial) => ("deny", denying(denial), Some(denial.message().to_owned())),

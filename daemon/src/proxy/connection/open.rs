@@ -14,7 +14,8 @@ impl Drive {
         self.context = self.admitted.context(&opening.database, &opening.user);
         let policy = self.proxy.policy.load_full();
         let admitted = &self.admitted;
-        let permit = match policy.admit(&admitted.session.principal, &admitted.service.name) {
+        let session = admitted.session.current();
+        let permit = match policy.admit(&session.principal, &admitted.service.name) {
             Decision::Allow(permit) => permit,
             Decision::Deny(denial) => {
                 self.proxy.metrics.refused("no role may use the service");

@@ -1,0 +1,141 @@
+//! How sessions begin: in a cgroup of their own that a process is put into, or in a cgroup
+//! of somebody else that the policy binds.
+//!
+//! Stored, recorded, then known, then open: until the last step nothing passes.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use super::{Sessions, context, roles, text_of};
+use crate::app::unix;
+use crate::audit::{Event, Record};
+use crate::capture::cgroupfs;
+use crate::control::Peer;
+use crate::identity::{AgentSession, Expiry};
+use crate::policy::Policy;
+use crate::types::{CgroupId, Principal, SessionId};
+
+/// What a session starts with.
+pub(super) struct Beginning {
+    pub(super) principal: Principal,
+    pub(super) expiry: Option<Expiry>,
+    /// Outermost first.
+    pub(super) chain: Vec<SessionId>,
+    /// The cgroup that its own is made in.
+    pub(super) parent: PathBuf,
+}
+
+#[derive(Serialize)]
+struct StartBody<'a> {
+    roles: &'a [String],
+    uid: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
+    /// How the principal is known.
+    proof: &'a crate::types::Proof,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<String>,
+}
+
+impl Sessions {
+    /// A session around the process that asks.
+    pub(super) fn begin(&self, peer: Peer, what: Beginning) -> anyhow::Result<AgentSession> {
+        let id = SessionId::random();
+        let cgroup = self.parts.gate.create_session_cgroup(&what.parent, &id)?;
+        let session = new(id, cgroup.path, cgroup.id, peer.uid, what);
+        let begun = self.fill(peer, &session);
+        if begun.is_err() {
+            // Whatever is in it now has no session: nothing passes.
+            let _ = self.parts.gate.end_session(session.cgroup);
+            self.parts.registry.remove(session.cgroup);
+            if cgroupfs::remove(&session.path).is_ok() {
+                let _ = self.parts.gate.forget_session(session.cgroup);
+            }
+        }
+        begun.map(|()| session)
+    }
+
+    fn fill(&self, peer: Peer, session: &AgentSession) -> anyhow::Result<()> {
+        session.store()?;
+        self.record_start(session, Some(peer.pid))?;
+        self.parts.gate.expect_launcher(peer.pid)?;
+        // The process is in before the session is known, so that the reaper, which ends
+        // empty sessions, never sees it empty. Until then nothing passes from it.
+        cgroupfs::move_process(&session.path, peer.pid)
+            .with_context(|| format!("cannot move process {} into its cgroup", peer.pid))?;
+        self.parts.registry.insert(session.clone());
+        self.parts
+            .namespaces
+            .open_for(peer.pid, session)
+            .context("cannot open the gate in the network namespace of the process")?;
+        self.open(session)
+    }
+
+    /// A session around a cgroup of somebody else, with whatever lives there.
+    pub(super) fn begin_bound(
+        &self,
+        path: &Path,
+        cgroup: CgroupId,
+        uid: u32,
+        principal: Principal,
+    ) -> anyhow::Result<()> {
+        let what = Beginning {
+            principal,
+            expiry: None,
+            chain: Vec::new(),
+            parent: PathBuf::new(),
+        };
+        let session = new(SessionId::random(), path.to_owned(), cgroup, uid, what);
+        session.store()?;
+        self.record_start(&session, None)?;
+        self.parts.registry.insert(session.clone());
+        let opened = self.open(&session);
+        if opened.is_err() {
+            let _ = self.parts.gate.end_session(cgroup);
+            self.parts.registry.remove(cgroup);
+        }
+        opened
+    }
+
+    fn open(&self, session: &AgentSession) -> anyhow::Result<()> {
+        self.parts.gate.open_session(session.cgroup)?;
+        // After the registry, so that a reload in between reaches this session too.
+        let policy = self.parts.proxy.policy.load();
+        Ok(unix::allow(
+            &self.parts.gate,
+            session,
+            &policy,
+            &self.agent_socket,
+        )?)
+    }
+
+    fn record_start(&self, session: &AgentSession, pid: Option<u32>) -> anyhow::Result<()> {
+        let policy: &Policy = &self.parts.proxy.policy.load();
+        let body = StartBody {
+            roles: &roles(policy, &session.principal),
+            uid: session.uid,
+            pid,
+            proof: &session.principal.proof,
+            expires: text_of(session.expiry),
+        };
+        let context = context(session);
+        let record = Record::new(Event::SessionStart, &context, &body);
+        Ok(self.parts.proxy.audit.append(&record)?)
+    }
+}
+
+fn new(id: SessionId, path: PathBuf, cgroup: CgroupId, uid: u32, what: Beginning) -> AgentSession {
+    AgentSession {
+        id,
+        path,
+        cgroup,
+        uid,
+        started: jiff::Timestamp::now().to_string(),
+        chain: what.chain,
+        principal: what.principal,
+        expiry: what.expiry,
+        ending: None,
+    }
+}

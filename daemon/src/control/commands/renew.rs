@@ -1,0 +1,160 @@
+//! `portcullis renew`, and the process that renews a session by itself.
+//!
+//! That process is started by `portcullis run --token-file` outside the session, which it
+//! has to be to use the control socket; it belongs to nobody's job, watches the file, and
+//! ends with the session.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use hyper::Method;
+
+use super::token;
+use crate::control::api::{Renew, Renewed, SessionInfo};
+use crate::control::client;
+
+/// How soon a fresh token is noticed, and the end of the session.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Give a session the time and the groups of a fresh token of the same subject.
+///
+/// A session started with `--token-file` does this by itself whenever the file changes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  portcullis renew s-4f1c92a07be3d815 --token-file /run/token")]
+pub(super) struct Args {
+    /// As `portcullis sessions` shows it; - reads it from standard input.
+    #[arg(value_name = "SESSION")]
+    session: String,
+    #[command(flatten)]
+    token: token::Source,
+    /// Stay, and renew it whenever the file changes, until it ends.
+    #[arg(long, requires = "token_file")]
+    watch: bool,
+    /// The same in a process of its own.
+    #[arg(long, requires = "watch", hide = true)]
+    detach: bool,
+}
+
+pub(super) fn run(socket: &Path, args: &Args) -> anyhow::Result<ExitCode> {
+    if args.detach {
+        // Its parent must not find an unknown child: this one in between ends at once.
+        watcher(socket, args, false)?.spawn().context("fork")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let session = match args.session.as_str() {
+        "-" => read_session()?,
+        session => session.to_owned(),
+    };
+    match &args.token.token_file {
+        Some(file) if args.watch => watch(socket, &session, file),
+        _ => renew(socket, &session, &args.token),
+    }
+}
+
+/// The id comes once there is a session; nothing if there never is one.
+fn read_session() -> anyhow::Result<String> {
+    let mut line = String::new();
+    io::stdin().read_line(&mut line).context("read")?;
+    match line.trim() {
+        "" => bail!("no session on standard input"),
+        session => Ok(session.to_owned()),
+    }
+}
+
+fn renew(socket: &Path, session: &str, source: &token::Source) -> anyhow::Result<ExitCode> {
+    let token = source.read()?.context("give --token-file or --token-env")?;
+    let path = format!("/v1/sessions/{session}/renew");
+    let renewed: Renewed = client::ask(socket, Method::POST, &path, Some(&Renew { token }))?;
+    let until = renewed.expires.as_deref().unwrap_or("it ends by itself");
+    println!("{session} renewed until {until}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn watch(socket: &Path, session: &str, file: &Path) -> anyhow::Result<ExitCode> {
+    let mut last = version(file);
+    while is_live(socket, session) {
+        sleep(LOOK);
+        let now = version(file);
+        if now == last || now.is_none() {
+            continue;
+        }
+        let sent = token::from_file(file).and_then(|token| {
+            let path = format!("/v1/sessions/{session}/renew");
+            client::ask::<Renewed>(socket, Method::POST, &path, Some(&Renew { token }))
+        });
+        match sent {
+            Ok(_) => last = now,
+            // Half-written, or the daemon restarts: tried again. The record has refusals.
+            Err(error) => eprintln!("portcullis: {session}: {error:#}"),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A daemon that does not answer is waited for: the session outlives it.
+fn is_live(socket: &Path, session: &str) -> bool {
+    let path = format!("/v1/sessions/{session}");
+    let asked = client::ask::<SessionInfo>(socket, Method::GET, &path, None::<&()>);
+    match asked {
+        Ok(info) => info.ended.is_none(),
+        Err(error) => error.downcast_ref::<client::Refused>().is_none(),
+    }
+}
+
+/// What tells one content of a file from the next, through links.
+fn version(path: &Path) -> Option<(i64, i64, u64)> {
+    let found = fs::metadata(path).ok()?;
+    Some((found.mtime(), found.mtime_nsec(), found.ino()))
+}
+
+/// A watcher that waits to be told its session.
+pub(super) struct Watcher(Child, ChildStdin);
+
+impl Watcher {
+    /// Starts one, outside any session still to come.
+    pub(super) fn start(socket: &Path, file: &Path) -> anyhow::Result<Self> {
+        let args = Args {
+            session: "-".into(),
+            token: token::Source {
+                token_file: Some(file.canonicalize().unwrap_or_else(|_| file.to_owned())),
+                token_env: None,
+            },
+            watch: true,
+            detach: true,
+        };
+        let mut command = watcher(socket, &args, true)?;
+        let mut child = command.stdin(Stdio::piped()).spawn().context("fork")?;
+        let input = child.stdin.take().context("no pipe to the watcher")?;
+        Ok(Self(child, input))
+    }
+
+    /// Tells it its session. It is left to itself.
+    pub(super) fn follow(mut self, session: &str) -> anyhow::Result<()> {
+        use std::io::Write;
+        let status = self.0.wait().context("waitpid")?;
+        anyhow::ensure!(status.success(), "the process that renews it did not start");
+        writeln!(self.1, "{session}").context("write to the watcher")
+    }
+}
+
+fn watcher(socket: &Path, args: &Args, detach: bool) -> anyhow::Result<Command> {
+    let own = std::env::current_exe().context("cannot find my own program")?;
+    let file = args.token.token_file.as_deref().context("no token file")?;
+    let mut command = Command::new(own);
+    command.arg("--socket").arg(socket);
+    command.args(["renew", &args.session, "--watch", "--token-file"]);
+    command.arg(file);
+    if detach {
+        command.arg("--detach");
+    }
+    command.current_dir("/").process_group(0);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(command)
+}

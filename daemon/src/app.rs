@@ -4,6 +4,7 @@
 //! destinations, control socket; then ready. Whatever fails before that ends the process.
 //! Stop is the reverse, with running operations given time to end. The gate stays shut.
 
+mod bindings;
 mod degraded;
 mod flood;
 mod hidden;
@@ -167,7 +168,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             missing,
         },
         &config,
-    ));
+    )?);
     sessions.allow_unix_sockets();
     let metrics = server::bind_metrics(config.metrics.listen)?;
     let started = StartBody {

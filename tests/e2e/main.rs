@@ -19,6 +19,7 @@ mod namespaces;
 mod policy_files;
 mod reload;
 mod run;
+mod sessions;
 mod stage;
 mod statements;
 mod upstream;

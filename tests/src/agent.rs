@@ -24,7 +24,8 @@ pub const LIMIT: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct Agent<'a> {
     daemon: &'a Daemon,
-    name: String,
+    /// Whom it acts for, and further options, as `portcullis run` has them.
+    options: Vec<String>,
     variables: Vec<(String, String)>,
     limit: Duration,
     nobody: bool,
@@ -35,7 +36,7 @@ impl<'a> Agent<'a> {
     pub fn new(daemon: &'a Daemon, name: &str) -> Self {
         Self {
             daemon,
-            name: name.into(),
+            options: vec!["--as".into(), name.into()],
             variables: Vec::new(),
             limit: LIMIT,
             nobody: false,
@@ -48,6 +49,21 @@ impl<'a> Agent<'a> {
     pub fn as_nobody(mut self) -> Self {
         self.nobody = true;
         self
+    }
+
+    /// Runs with these further options.
+    #[must_use]
+    pub fn with(mut self, options: &[&str]) -> Self {
+        self.options
+            .extend(options.iter().map(|option| (*option).to_owned()));
+        self
+    }
+
+    /// Acts for whomever these options say, instead of a name.
+    #[must_use]
+    pub fn by(mut self, options: &[&str]) -> Self {
+        self.options.clear();
+        self.with(options)
     }
 
     /// Sets an environment variable for the agent's program.
@@ -64,10 +80,12 @@ impl<'a> Agent<'a> {
         self
     }
 
-    /// `portcullis run --as NAME -- CMD`, with an environment that holds no setting of ours.
+    /// `portcullis run OPTIONS -- CMD`, with an environment that holds no setting of ours.
     pub fn command(&self, command: &[&str]) -> Command {
         let mut run = self.daemon.client();
-        run.args(["run", "--as", &self.name, "--"])
+        run.arg("run")
+            .args(&self.options)
+            .arg("--")
             .args(command)
             .env_clear()
             .current_dir("/");

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod begin;
+mod bound;
 mod ending;
 mod inside;
 
@@ -14,7 +15,7 @@ use super::namespaces::Namespaces;
 use super::policies::Policies;
 use super::{hidden, launched, unix};
 use crate::audit::{Context, Event, Record, SessionContext};
-use crate::capture::{Gate, MissingLayer, cgroupfs};
+use crate::capture::{CaptureError, Gate, MissingLayer, cgroupfs};
 use crate::config::Config;
 use crate::control::api::{
     Claim, DegradedInfo, LayerInfo, Renewed, SessionInfo, StartSession, Started, Status,
@@ -51,14 +52,17 @@ pub(super) struct Sessions {
     control_group: Option<u32>,
     /// What every agent may connect to.
     agent_socket: PathBuf,
+    /// Of the cgroup2 file system.
+    mount_point: PathBuf,
     /// Held by whoever begins, changes or ends sessions.
     changes: Mutex<()>,
 }
 
 impl Sessions {
-    pub(super) fn new(parts: Parts, config: &Config) -> Self {
+    pub(super) fn new(parts: Parts, config: &Config) -> Result<Self, CaptureError> {
         let audit_file = config.audit.file.clone();
-        Self {
+        Ok(Self {
+            mount_point: cgroupfs::mount_point()?,
             parts,
             limit: config.limits.sessions,
             audit_file,
@@ -66,7 +70,7 @@ impl Sessions {
             control_group: control_group(config),
             agent_socket: agent_socket(&config.socket()),
             changes: Mutex::default(),
-        }
+        })
     }
 
     /// Each change is whole once it is in the registry.

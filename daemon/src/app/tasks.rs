@@ -11,6 +11,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::bindings::Tree;
 use super::namespaces::{self, Namespaces};
 use super::policies::Policies;
 use super::refused::Recorder;
@@ -86,6 +87,7 @@ pub(super) fn spawn(parts: Parts) {
         }
     }));
     watch(Arc::clone(&reach.policies));
+    follow_cgroups(&sessions, &reach);
     tokio::spawn(follow_policy(reach, sessions));
 }
 
@@ -98,6 +100,19 @@ async fn every(period: Duration, mut work: impl FnMut()) {
     }
 }
 
+/// Cgroups that the policy binds: those that are there, and new ones, on a thread, as
+/// waiting for them blocks.
+fn follow_cgroups(sessions: &Arc<Sessions>, reach: &Reach) {
+    let enforced = reach.gate.enforced().to_owned();
+    let followed = Tree::new(sessions, &enforced).and_then(|tree| {
+        let thread = std::thread::Builder::new().name("cgroups".into());
+        thread.spawn(move || tree.follow(&enforced))
+    });
+    if let Err(error) = followed {
+        tracing::error!("new cgroups are not seen: {error}");
+    }
+}
+
 async fn follow_policy(reach: Reach, sessions: Arc<Sessions>) {
     let mut changes = reach.policies.changes();
     loop {
@@ -106,6 +121,7 @@ async fn follow_policy(reach: Reach, sessions: Arc<Sessions>) {
             () = sleep(RESOLVE) => {}
         }
         sessions.allow_unix_sockets();
+        sessions.bind_anew();
         if let Err(error) = reach.refresh().await {
             tracing::error!("destinations: {error}");
         }

@@ -66,18 +66,18 @@ async fn exchange(
         .header(header::HOST, "portcullis")
         .header(header::CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(body)))?;
-    let exchange = async {
+    // The sender goes with the answer, so that the connection ends then.
+    let exchange = async move {
         let response = sender.send_request(request).await?;
         let status = response.status();
         let answer = response.into_body().collect().await?.to_bytes();
         anyhow::Ok((status, answer))
     };
-    tokio::select! {
-        answer = exchange => answer,
-        ended = connection => match ended {
-            Ok(()) => bail!("the daemon closed the connection"),
-            Err(error) => Err(error.into()),
-        },
+    let (answer, ended) = tokio::join!(exchange, connection);
+    match (answer, ended) {
+        (Ok(answer), _) => Ok(answer),
+        (Err(_), Ok(())) => bail!("the daemon closed the connection"),
+        (Err(_), Err(error)) => Err(error.into()),
     }
 }
 

@@ -39,6 +39,15 @@ pub(super) struct Subject<'a> {
     pub(super) service: &'a ServiceName,
 }
 
+/// A cgroup's principal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// Whom it acts for.
+    pub principal: Arc<str>,
+    /// The pattern that won.
+    pub pattern: Arc<str>,
+}
+
 impl Policy {
     /// The number that [`Policy::load`] was given.
     pub fn generation(&self) -> u64 {
@@ -67,6 +76,11 @@ impl Policy {
     /// The roles whose `when` admits this principal, by name.
     pub fn roles_of(&self, principal: &Principal) -> Vec<RoleName> {
         self.role_names(self.role_indexes(principal))
+    }
+
+    /// Whom the policy binds a cgroup to, by its path from the root of the hierarchy.
+    pub fn binding_for(&self, _path: &str) -> Option<Binding> {
+        None
     }
 
     /// When what the principal's roles rest on runs out, in seconds since 1970 (UTC); none

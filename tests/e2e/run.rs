@@ -103,3 +103,61 @@ fn a_reader_that_goes_away_ends_a_command_quietly() {
         done.stderr
     );
 }
+
+#[test]
+fn it_starts_where_and_with_what_it_is_told() {
+    let stage = Stage::new();
+    let run = |options: &[&str], line: &str| {
+        let agent = stage.agent().env("LEFT", "over").env("KEPT", "too");
+        let done = agent.with(options).run(&["sh", "-c", line]).expect("runs");
+        assert_eq!(done.code(), 0, "{}", done.stderr);
+        done.stdout
+    };
+    assert_eq!(run(&["--cwd", "/var/tmp"], "pwd"), "/var/tmp\n");
+    let show = "echo \"$LEFT,$KEPT,$NEW,$PATH\"";
+    let path = std::env::var("PATH").expect("PATH");
+    assert_eq!(
+        run(&["--env", "NEW=a=b"], show),
+        format!("over,too,a=b,{path}\n")
+    );
+    let options = ["--clear-env", "--env", "KEPT", "--env", "NEW=x"];
+    assert_eq!(run(&options, show), format!(",too,x,{path}\n"));
+}
+
+#[test]
+fn only_listed_descriptors_are_left_and_a_socket_is_not_even_then() {
+    let stage = Stage::new();
+    let client = stage.daemon.client();
+    let run = format!(
+        "{} --socket {} run --as analyst",
+        client.get_program().display(),
+        stage.daemon.path("run/control.sock").display()
+    );
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = listener.local_addr().expect("address").port();
+    let ask = |line: &str| {
+        let mut bash = Command::new("bash");
+        process::run(bash.args(["-c", line]), "", Duration::from_secs(20)).expect("runs")
+    };
+    // The shell that lists is given its own descriptors for the listing.
+    let open = "exec 7</dev/null 8</etc/passwd;";
+    let list = "sh -c 'for n in 7 8; do [ -e /proc/self/fd/$n ] && echo $n; done; true'";
+    assert_eq!(ask(&format!("{open} {run} -- {list}")).stdout, "");
+    assert_eq!(
+        ask(&format!("{open} {run} --keep-fd 8 -- {list}")).stdout,
+        "8\n"
+    );
+    let socket = format!("exec 7<>/dev/tcp/127.0.0.1/{port}; {run} --keep-fd 7 -- true");
+    let done = ask(&socket);
+    assert!(
+        done.code() == 125 && done.stderr.contains("descriptor 7"),
+        "{}",
+        done.both()
+    );
+    let done = ask(&format!("{run} --keep-fd 9 -- true"));
+    assert!(
+        done.code() == 125 && done.stderr.contains("not open"),
+        "{}",
+        done.both()
+    );
+}

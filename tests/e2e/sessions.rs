@@ -336,3 +336,34 @@ fn the_agents_socket_tells_outsiders_nothing_and_insiders_who_they_are() {
     );
     assert!(done.stdout.contains("analyst, reader"), "{}", done.stdout);
 }
+
+#[test]
+fn an_inner_session_cannot_reach_into_the_outer_ones_processes_or_cgroup() {
+    let stage = with_planner();
+    let mut outer = Agent::new(&stage.daemon, "planner")
+        .shell()
+        .expect("a shell");
+    outer.run("true", LIMIT).expect("runs");
+    let pid = outer.pid();
+    let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("cgroup");
+    let path = cgroup
+        .lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .expect("v2");
+    let root = portcullis_tests::leftovers::cgroup2_mount().expect("cgroup2");
+    for (attempt, fails) in [
+        (format!("head -c 1 /proc/{pid}/mem"), true),
+        (format!("cat /proc/{pid}/environ"), true),
+        (format!("ls -l /proc/{pid}/fd/0"), true),
+        (
+            format!("sh -c 'echo $$ > {}{path}/cgroup.procs'", root.display()),
+            true,
+        ),
+        // The attempts can succeed: on a process of its own.
+        ("sh -c 'cat /proc/$$/environ > /dev/null'".to_owned(), false),
+    ] {
+        let line = nested(&stage, "--role reader", &attempt);
+        let (said, code) = outer.run(&line, LIMIT).expect("answers");
+        assert_eq!(code != 0, fails, "{attempt}: {said}");
+    }
+}

@@ -5,6 +5,8 @@
 //! 5.7 for cgroup2). So it survives the daemon, dies with the cgroup, and can't be
 //! mistaken when a cgroup id is used again. Absent for now: tokens, bindings, expiry.
 
+pub mod token;
+
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -34,6 +34,7 @@ use crate::config::{Config, Journald};
 use crate::control::{agent_socket, inside, server};
 use crate::dns::{self, Resolver};
 use crate::identity::Registry;
+use crate::identity::token::Verifier;
 use crate::protocol::postgres::analyse;
 use crate::proxy::{self, Destinations, Limits, Parts, Proxy};
 use namespaces::Namespaces;
@@ -112,6 +113,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let lock = lock::take(&config.run_dir)?;
     let journald = config.audit.journald == Journald::Auto;
     let audit = Arc::new(AuditLog::open(&config.audit.file, journald)?);
+    let tokens = Verifier::new(config.identity.issuers.clone())?;
     let policies = Arc::new(Policies::start(&config.policies, Arc::clone(&audit))?);
     let listeners = proxy::bind(config.gate.port)?;
     let listener = listeners.config();
@@ -165,6 +167,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             namespaces: Arc::clone(&namespaces),
             proxy: Arc::clone(&proxy),
             policies: Arc::clone(&policies),
+            tokens,
             missing,
         },
         &config,

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::identity::token::IssuerSettings;
+
 /// Where the configuration is looked for.
 pub const DEFAULT_PATH: &str = "/etc/portcullis/portcullisd.yaml";
 
@@ -27,6 +29,16 @@ pub struct Config {
     pub limits: Limits,
     /// Counters.
     pub metrics: Metrics,
+    /// Who vouches for agents.
+    pub identity: Identity,
+}
+
+/// `identity:`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Identity {
+    /// OpenID providers whose tokens are accepted.
+    pub issuers: Vec<IssuerSettings>,
 }
 
 /// `metrics:`
@@ -110,6 +122,7 @@ impl Default for Config {
             audit: Audit::default(),
             limits: Limits::default(),
             metrics: Metrics::default(),
+            identity: Identity::default(),
         }
     }
 }

@@ -22,11 +22,12 @@ use crate::control::api::{
 };
 use crate::control::server::{ControlError, Waiting};
 use crate::control::{Peer, SessionsHandle, agent_socket};
+use crate::identity::token::Verifier;
 use crate::identity::{AgentSession, Expiry, Now, Registry};
 use crate::metrics::Gauges;
 use crate::policy::Policy;
 use crate::proxy::Proxy;
-use crate::types::{CgroupId, Principal, Proof};
+use crate::types::{CgroupId, Principal, Proof, Secret};
 pub(super) use adopt::adopt;
 use begin::Beginning;
 
@@ -37,6 +38,7 @@ pub(super) struct Parts {
     pub(super) namespaces: Arc<Namespaces>,
     pub(super) proxy: Arc<Proxy>,
     pub(super) policies: Arc<Policies>,
+    pub(super) tokens: Verifier,
     /// Layers that this host does not have.
     pub(super) missing: Vec<MissingLayer>,
 }
@@ -240,10 +242,13 @@ impl SessionsHandle for Sessions {
 
     fn identify<'a>(&'a self, claim: &'a Claim) -> Waiting<'a, Principal> {
         Box::pin(async move {
-            match claim {
-                Claim::As(name) => Ok(Principal::named(name)),
-                Claim::Token(_) => Err(ControlError::Invalid("no issuer is configured".into())),
-            }
+            let token = match claim {
+                Claim::As(name) => return Ok(Principal::named(name)),
+                Claim::Token(token) => Secret::new(token.0.clone()),
+            };
+            let now = jiff::Timestamp::now().as_second();
+            let verified = self.parts.tokens.verify(&token, now).await;
+            verified.map_err(|refusal| ControlError::Invalid(format!("token refused: {refusal}")))
         })
     }
 
@@ -337,6 +342,7 @@ impl SessionsHandle for Sessions {
             proxy,
             policies,
             namespaces: _,
+            tokens: _,
             missing,
         } = &self.parts;
         let degraded = missing

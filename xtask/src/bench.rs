@@ -14,7 +14,7 @@ use portcullis_tests::postgres::PostgresServer;
 use portcullis_tests::{process, shop};
 
 use crate::bench_report::{Report, Run, Way};
-use crate::{bench_gate, build, root, setup};
+use crate::{bench_gate, bench_run, build, root, setup};
 
 const DATABASE: &str = "bench";
 const CLIENTS: &[u32] = &[1, 8];
@@ -44,12 +44,16 @@ pub struct Args {
 enum What {
     /// Measure connect(), bulk and sessions with the kernel hooks and without.
     Gate,
+    /// Measure how long `portcullis run` takes to start a command.
+    Run,
 }
 
 /// Measures, prints the table and writes it into `docs/benchmarks.md`.
 pub fn run(args: &Args) -> Result<()> {
-    if let Some(What::Gate) = args.what {
-        return bench_gate::run();
+    match args.what {
+        Some(What::Gate) => return bench_gate::run(),
+        Some(What::Run) => return bench_run::run(),
+        None => {}
     }
     root::require(
         "bench",

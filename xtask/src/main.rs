@@ -3,6 +3,7 @@
 mod bench;
 mod bench_gate;
 mod bench_report;
+mod bench_run;
 mod build;
 mod build_ebpf;
 mod demo;

@@ -15,7 +15,7 @@ use crate::capture::cgroupfs;
 use crate::control::Peer;
 use crate::identity::{AgentSession, Expiry};
 use crate::policy::Policy;
-use crate::types::{CgroupId, Principal, SessionId};
+use crate::types::{CgroupId, Principal, Proof, SessionId};
 
 /// What a session starts with.
 pub(super) struct Beginning {
@@ -33,10 +33,40 @@ struct StartBody<'a> {
     uid: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pid: Option<u32>,
-    /// How the principal is known.
-    proof: &'a crate::types::Proof,
+    #[serde(flatten)]
+    proof: ProofBody<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires: Option<String>,
+}
+
+/// How the principal is known. Of a token what names its owner; the other claims may be
+/// nobody's business.
+#[derive(Serialize)]
+#[serde(tag = "proof", rename_all = "lowercase")]
+enum ProofBody<'a> {
+    Word,
+    Token {
+        issuer: &'a str,
+        subject: &'a str,
+        groups: &'a [String],
+    },
+    Cgroup {
+        pattern: &'a str,
+    },
+}
+
+impl<'a> ProofBody<'a> {
+    fn of(proof: &'a Proof) -> Self {
+        match proof {
+            Proof::Word => Self::Word,
+            Proof::Token(facts) => Self::Token {
+                issuer: &facts.issuer,
+                subject: &facts.subject,
+                groups: &facts.groups,
+            },
+            Proof::Cgroup(pattern) => Self::Cgroup { pattern },
+        }
+    }
 }
 
 impl Sessions {
@@ -117,7 +147,7 @@ impl Sessions {
             roles: &roles(policy, &session.principal),
             uid: session.uid,
             pid,
-            proof: &session.principal.proof,
+            proof: ProofBody::of(&session.principal.proof),
             expires: text_of(session.expiry),
         };
         let context = context(session);

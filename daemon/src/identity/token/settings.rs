@@ -121,7 +121,7 @@ pub struct SettingsError {
 const LONGEST_LEEWAY: Duration = Duration::from_secs(300);
 
 /// Checks what can be checked without reading a file or asking anybody.
-pub(super) fn check_all(issuers: &[IssuerSettings]) -> Result<(), SettingsError> {
+pub fn check_all(issuers: &[IssuerSettings]) -> Result<(), SettingsError> {
     let mut seen = HashSet::new();
     for settings in issuers {
         let problem = match settings.problem() {

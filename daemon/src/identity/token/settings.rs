@@ -138,6 +138,11 @@ pub fn check_all(issuers: &[IssuerSettings]) -> Result<(), SettingsError> {
 }
 
 impl IssuerSettings {
+    /// Reads one entry of `identity.issuers`, as YAML.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        serde_saphyr::from_str(text).map_err(|error| error.to_string())
+    }
+
     fn problem(&self) -> Option<String> {
         let absolute = |path: &PathBuf| path.is_absolute();
         if let Err(problem) = check_url(&self.issuer) {

@@ -20,6 +20,8 @@ struct Idp {
     url: String,
     answers: Arc<Mutex<HashMap<&'static str, Vec<u8>>>>,
     calls: Arc<AtomicUsize>,
+    /// Connections that stay open after their answer.
+    held: Arc<Mutex<Option<Vec<TcpStream>>>>,
 }
 
 const DOCUMENT: &str = "/.well-known/openid-configuration";
@@ -59,7 +61,20 @@ impl Idp {
             .expect("lock")
             .get(path.as_str())
             .cloned();
-        stream.write_all(&answer.unwrap_or_default()).await
+        stream.write_all(&answer.unwrap_or_default()).await?;
+        if let Some(held) = &mut *self.held.lock().expect("lock") {
+            held.push(stream);
+        }
+        Ok(())
+    }
+
+    /// From now on: the head of an answer, and then nothing more.
+    fn hold(&self, path: &'static str) {
+        self.raw(
+            path,
+            b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{".to_vec(),
+        );
+        *self.held.lock().expect("lock") = Some(Vec::new());
     }
 
     fn put(&self, path: &'static str, headers: &str, body: &str) {
@@ -270,6 +285,19 @@ async fn a_bad_answer_is_no_key_set() {
         let why = no_keys(&idp.verifier(), &idp.good()).await;
         assert!(why.contains(said), "{why}");
     }
+}
+
+#[tokio::test]
+async fn a_slow_issuer_is_given_up_and_not_waited_for_again_at_once() {
+    let idp = Idp::start().await;
+    let verifier = idp.verifier();
+    let start = std::time::Instant::now();
+    idp.hold(DOCUMENT);
+    let why = no_keys(&verifier, &idp.good()).await;
+    assert!(why.contains("did not answer within 5s"), "{why}");
+    no_keys(&verifier, &idp.good()).await;
+    let waited = start.elapsed();
+    assert!(waited < Duration::from_secs(9), "{waited:?}");
 }
 
 #[tokio::test]

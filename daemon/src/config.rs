@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::identity::token::IssuerSettings;
+use crate::identity::token::{IssuerSettings, check_all};
 
 /// Where the configuration is looked for.
 pub const DEFAULT_PATH: &str = "/etc/portcullis/portcullisd.yaml";
@@ -29,7 +29,7 @@ pub struct Config {
     pub limits: Limits,
     /// Counters.
     pub metrics: Metrics,
-    /// Who vouches for agents.
+    /// Whose tokens count.
     pub identity: Identity,
 }
 
@@ -37,7 +37,7 @@ pub struct Config {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Identity {
-    /// OpenID providers whose tokens are accepted.
+    /// The OpenID providers; without any, sessions start by name only.
     pub issuers: Vec<IssuerSettings>,
 }
 
@@ -224,7 +224,7 @@ impl Config {
         if self.limits.message_bytes < 1024 || self.limits.message_bytes > 1 << 30 {
             return Err("limits.message_bytes: must be from 1024 to 1073741824".into());
         }
-        Ok(())
+        check_all(&self.identity.issuers).map_err(|error| error.to_string())
     }
 
     /// The control socket.
@@ -263,6 +263,40 @@ mod tests {
             let mut config = Config::default();
             config.gate.cgroup = name.into();
             assert!(config.check().is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn issuers_are_checked_at_load() {
+        for (issuer, said) in [
+            (
+                "issuer: 'https://idp.example', audience: portcullis, max_age: 1h",
+                "",
+            ),
+            (
+                "issuer: 'http://idp.example', audience: portcullis",
+                "must be https",
+            ),
+            ("issuer: 'https://idp.example'", "audience"),
+            (
+                "issuer: 'https://idp.example', audience: a, jwks: b",
+                "jwks",
+            ),
+            (
+                "issuer: 'https://idp.example', audience: a, algorithms: [HS256]",
+                "HS256",
+            ),
+            (
+                "issuer: 'https://idp.example', audience: a, leeway: 1",
+                "length of time",
+            ),
+        ] {
+            let config = Config::parse(&format!("identity: {{issuers: [{{{issuer}}}]}}\n"));
+            let checked = config.and_then(|config| config.check());
+            match checked {
+                Ok(()) => assert_eq!(said, "", "{issuer}"),
+                Err(error) => assert!(!said.is_empty() && error.contains(said), "{error}"),
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ mod lifecycle;
 mod metrics;
 mod model;
 mod namespaces;
+mod oidc;
 mod policy_files;
 mod reload;
 mod run;

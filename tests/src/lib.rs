@@ -10,6 +10,7 @@ pub mod audit;
 pub mod bpffs;
 pub mod cgroup;
 pub mod daemon;
+pub mod issuer;
 pub mod leftovers;
 pub mod netns;
 pub mod paths;

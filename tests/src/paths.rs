@@ -43,6 +43,18 @@ pub fn venv_python() -> Result<PathBuf> {
     Ok(python)
 }
 
+/// The node modules of the OpenID provider, which `cargo xtask setup` puts into
+/// `target/oidc`.
+pub fn oidc_modules() -> Result<PathBuf> {
+    let profile = profile_dir()?;
+    let target = profile.parent().unwrap_or(&profile);
+    let modules = target.join("oidc/node_modules");
+    if !modules.join("oidc-provider").exists() {
+        bail!("{} is missing: run `cargo xtask setup`", modules.display());
+    }
+    Ok(modules)
+}
+
 /// The two binaries under test.
 #[derive(Debug, Clone)]
 pub struct Binaries {

@@ -1,8 +1,9 @@
 //! `cargo xtask setup`: installs what building and testing need, and only what is missing.
 //!
 //! Packages of Debian for the servers and compilers, the tool chain for the kernel programs
-//! (`portcullis-ebpf-builder` knows it), psycopg 3 in `target/venv`. Installing a server's
-//! package starts no server: a `policy-rc.d` forbids that for the time.
+//! (`portcullis-ebpf-builder` knows it), psycopg 3 in `target/venv`, an OpenID provider in
+//! `target/oidc`. Installing a server's package starts no server: a `policy-rc.d` forbids
+//! that for the time.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,6 +11,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+
+use portcullis_tests::paths;
 
 use crate::root;
 
@@ -30,12 +33,16 @@ const PACKAGES: &[(&str, &str)] = &[
     ("runc", "runs the tests' containers"),
     ("python3", "runs agents of the tests"),
     ("python3-venv", "psycopg 3 has its own environment"),
+    ("nodejs", "runs the tests' OpenID provider"),
+    ("npm", "installs the tests' OpenID provider"),
 ];
 
 /// Packages that another package provides or contains, by a file that shows it.
 const SHOWN_BY: &[(&str, &str)] = &[
     ("postgresql-contrib", "/usr/lib/postgresql/15/bin/pgbench"),
     ("busybox", "/usr/bin/busybox"),
+    ("nodejs", "/usr/bin/node"),
+    ("npm", "/usr/bin/npm"),
 ];
 
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -44,7 +51,8 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 pub fn run() -> Result<()> {
     install(PACKAGES)?;
     portcullis_ebpf_builder::setup(|step| println!("setup: {step}"))?;
-    venv()
+    venv()?;
+    oidc()
 }
 
 /// Installs the Debian packages of a list that are missing; each comes with its purpose.
@@ -127,6 +135,32 @@ fn venv() -> Result<()> {
         venv.display()
     );
     Ok(())
+}
+
+/// The tests' OpenID provider, exactly as its lock file has it, into `target/oidc`.
+fn oidc() -> Result<()> {
+    let from = paths::fixture("oidc");
+    let to = super::build::target_dir().join("oidc");
+    let lock = fs::read(from.join("package-lock.json")).context("read package-lock.json")?;
+    // Written last: an installation that broke off is done again.
+    let done = to.join("installed-lock.json");
+    if fs::read(&done).is_ok_and(|installed| installed == lock) {
+        return Ok(());
+    }
+    println!("setup: oidc-provider into {}", to.display());
+    fs::create_dir_all(&to).with_context(|| format!("make {}", to.display()))?;
+    for name in ["package.json", "package-lock.json"] {
+        fs::copy(from.join(name), to.join(name)).with_context(|| format!("copy {name}"))?;
+    }
+    let words = [
+        "ci",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        "--silent",
+    ];
+    succeed(Command::new("npm").args(words).current_dir(&to))?;
+    fs::write(&done, lock).with_context(|| format!("write {}", done.display()))
 }
 
 fn succeed(command: &mut Command) -> Result<()> {

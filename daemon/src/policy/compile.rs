@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::file::{FileSpec, RoleSpec, RuleSpec, ServiceSpec, TestSpec};
 use super::index::{AllowRule, Audience, RoleIndex, RuleIndex, ServiceIndex};
+use super::membership::Membership;
 use super::problem::{At, Diagnostics, Spot, suggest};
 use super::selftest::TestCase;
 use super::{Policy, RuleRef, Service};
@@ -32,7 +33,7 @@ pub(super) fn compile(files: Vec<FileSpec>, generation: u64, found: &mut Diagnos
     check_services(found, &all.services);
 
     let roles = sorted_roles(&all);
-    let principals = principals(&all.roles, &roles);
+    let membership = Membership::compile(found, &all.roles, |name| role_index(&roles, name));
     let unix_sockets = unix_sockets(&all.roles, &roles);
     let mut services: Vec<Service> = all
         .services
@@ -63,14 +64,14 @@ pub(super) fn compile(files: Vec<FileSpec>, generation: u64, found: &mut Diagnos
     let tests = all
         .tests
         .into_iter()
-        .filter_map(|test| tie_test(found, test, &roles, &principals, &names))
+        .filter_map(|test| tie_test(found, test, &roles, &membership, &names))
         .collect();
     Policy {
         generation,
         services,
         indexes,
         roles,
-        principals,
+        membership,
         unix_sockets,
         rules,
         tests,
@@ -141,23 +142,6 @@ fn role_index(roles: &[RoleName], name: &str) -> Option<RoleIndex> {
         .binary_search_by(|role| role.as_str().cmp(name))
         .ok()?;
     RoleIndex::try_from(at).ok()
-}
-
-fn principals(specs: &[RoleSpec], roles: &[RoleName]) -> HashMap<Arc<str>, Vec<RoleIndex>> {
-    let mut principals: HashMap<Arc<str>, Vec<RoleIndex>> = HashMap::new();
-    for spec in specs {
-        let Some(role) = role_index(roles, &spec.name.value) else {
-            continue;
-        };
-        let own = std::slice::from_ref(&spec.name);
-        for name in spec.principals.as_deref().unwrap_or(own) {
-            let theirs = principals.entry(name.value.as_str().into()).or_default();
-            if let Err(at) = theirs.binary_search(&role) {
-                theirs.insert(at, role);
-            }
-        }
-    }
-    principals
 }
 
 /// Each role's unix sockets; roles without any are left out.
@@ -269,17 +253,17 @@ fn tie_test(
     found: &mut Diagnostics,
     test: TestSpec,
     roles: &[RoleName],
-    principals: &HashMap<Arc<str>, Vec<RoleIndex>>,
+    membership: &Membership,
     services: &[&str],
 ) -> Option<TestCase> {
     let who = test.who.value.as_str();
     let theirs = match role_index(roles, who) {
         Some(role) => Some(vec![role]),
-        None => principals.get(who).cloned(),
+        None => membership.of_word(who).map(<[_]>::to_vec),
     };
     if theirs.is_none() {
         let mut known = role_list(roles);
-        known.extend(principals.keys().map(|name| &**name));
+        known.extend(membership.words());
         known.sort_unstable();
         known.dedup();
         unknown(found, "role or principal", &test.who, &known);

@@ -211,14 +211,6 @@ fn what_this_version_does_not_enforce_is_refused() {
             "take it out",
         );
     }
-    for field in ["cgroup", "issuer", "audience", "groups", "max_age"] {
-        let text = format!("version: 1\nroles: {{a: {{when: {{as: [a], {field}: x}}}}}}\n");
-        one_error(
-            &text,
-            &format!("2:29: `{field}` of `when` {later}"),
-            "take it out",
-        );
-    }
     one_error(
         &service("at: ['w:22'], host_key: k"),
         &format!("3:73: `host_key` of a service {later}"),
@@ -450,7 +442,7 @@ fn a_broken_definition_does_not_make_its_name_unknown() {
     assert_eq!(
         said,
         [
-            "2:25: `when` has no `as`",
+            "2:25: `when` says nothing",
             "4:9: a service has no `user`",
             "4:9: a service has no `credential`",
             "4:32: `x` is no destination: no port",
@@ -624,7 +616,7 @@ fn places_are_exact() {
     for marked in [
         "version: @2\n",
         "version: 1\n@rulez: []\n",
-        "version: 1\n# größe → 大\nroles:\n  a:\n    when:\n      @cgroup: x\n      as: [a]\n",
+        "version: 1\n# größe → 大\nroles:\n  a:\n    when:\n      cgroup: @x\n",
         "version: 1\nroles: {größe: {}, a: {@x: 1}}\n",
         "version: 1\nrules:\n  - id: a\n    role: @nobody\n    deny: [sql.tx]\n    on: [x]\n",
         "version: 1\nrules:\n  - @id: a\n    role: '*'\n    on: [x]\n",

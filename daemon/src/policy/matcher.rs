@@ -5,14 +5,16 @@
 //! be looked up (an unknown service, a malformed path) is covered by nothing.
 //! Absent on purpose: locks, clocks, I/O.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::index::{Lookup, RoleIndex, RuleIndex, ServiceIndex};
+use super::membership::{Binding, Membership};
 use super::refusal::{self, Why};
 use super::selftest::TestCase;
 use super::{Decision, Effect, Object, Permit, Request, RuleRef, Service, Verb};
-use crate::types::{Principal, RoleName, ServiceName};
+use crate::types::{Principal, Proof, RoleName, ServiceName};
 
 /// An immutable snapshot of all policy files.
 #[derive(Debug)]
@@ -23,8 +25,8 @@ pub struct Policy {
     pub(super) indexes: HashMap<ServiceName, ServiceIndex>,
     /// Sorted.
     pub(super) roles: Vec<RoleName>,
-    /// Each principal's roles, ascending.
-    pub(super) principals: HashMap<Arc<str>, Vec<RoleIndex>>,
+    /// Who has which.
+    pub(super) membership: Membership,
     /// What roles list under `unix_sockets`.
     pub(super) unix_sockets: HashMap<RoleIndex, Vec<Arc<str>>>,
     /// Sorted by id.
@@ -37,15 +39,6 @@ pub(super) struct Subject<'a> {
     pub(super) principal: &'a str,
     pub(super) roles: &'a [RoleIndex],
     pub(super) service: &'a ServiceName,
-}
-
-/// A cgroup's principal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Binding {
-    /// Whom it acts for.
-    pub principal: Arc<str>,
-    /// The pattern that won.
-    pub pattern: Arc<str>,
 }
 
 impl Policy {
@@ -75,28 +68,40 @@ impl Policy {
 
     /// The roles whose `when` admits this principal, by name.
     pub fn roles_of(&self, principal: &Principal) -> Vec<RoleName> {
-        self.role_names(self.role_indexes(principal))
+        self.role_names(&self.role_indexes(principal))
     }
 
-    /// Whom the policy binds a cgroup to, by its path from the root of the hierarchy.
-    pub fn binding_for(&self, _path: &str) -> Option<Binding> {
-        None
-    }
-
-    /// When what the principal's roles rest on runs out, in seconds since 1970 (UTC); none
-    /// if never.
+    /// When the principal's session ends at the latest, in seconds since 1970 (UTC): the
+    /// token's `exp`, or `iat` and the `max_age` of a role that it brings, whichever comes
+    /// first. It may have passed already. None when nothing of it ever ends.
     pub fn lifetime(&self, principal: &Principal) -> Option<i64> {
         match &principal.proof {
-            crate::types::Proof::Token(facts) => Some(facts.expires),
-            _ => None,
+            Proof::Token(facts) => {
+                let roles = self.role_indexes(principal);
+                Some(self.membership.end(facts, &roles))
+            }
+            Proof::Word | Proof::Cgroup(_) => None,
         }
+    }
+
+    /// The binding of a cgroup by its path below the cgroup2 mount, which begins with `/`:
+    /// the most specific `when.cgroup` that matches exactly this path. What lies below it
+    /// belongs to its session; that is the caller's to see to.
+    pub fn binding_for(&self, path: &str) -> Option<Binding> {
+        self.membership.binding(path, &self.roles)
+    }
+
+    /// The issuers that roles ask for, in no order: who gives out tokens of none of them
+    /// gives no role.
+    pub fn issuers(&self) -> impl Iterator<Item = &str> {
+        self.membership.issuers()
     }
 
     /// The unix sockets that any of the principal's roles lists, each once: absolute paths,
     /// and abstract names that begin with `@`.
     pub fn unix_sockets_of(&self, principal: &Principal) -> Vec<Arc<str>> {
-        let roles = self.role_indexes(principal).iter();
-        let lists = roles.filter_map(|role| self.unix_sockets.get(role));
+        let roles = self.role_indexes(principal);
+        let lists = roles.iter().filter_map(|role| self.unix_sockets.get(role));
         let mut all: Vec<Arc<str>> = lists.flatten().cloned().collect();
         all.sort();
         all.dedup();
@@ -108,13 +113,13 @@ impl Policy {
         let roles = self.role_indexes(principal);
         let subject = Subject {
             principal: &principal.name,
-            roles,
+            roles: &roles,
             service,
         };
         let rule = self
             .indexes
             .get(service)
-            .and_then(|index| index.any_allow(roles));
+            .and_then(|index| index.any_allow(&roles));
         match rule {
             Some(rule) => self.allow(vec![rule]),
             None => self.refuse(&subject, None, self.nothing_here(&subject)),
@@ -127,7 +132,7 @@ impl Policy {
         let principal = &request.principal.name;
         let subject = Subject {
             principal,
-            roles,
+            roles: &roles,
             service: request.service,
         };
         self.judge(&subject, request.effects)
@@ -191,10 +196,9 @@ impl Policy {
             .collect()
     }
 
-    fn role_indexes(&self, principal: &Principal) -> &[RoleIndex] {
-        self.principals
-            .get(&principal.name)
-            .map_or(&[], Vec::as_slice)
+    /// Ascending.
+    fn role_indexes(&self, principal: &Principal) -> Cow<'_, [RoleIndex]> {
+        self.membership.of(principal, &self.roles)
     }
 }
 

@@ -14,6 +14,7 @@
     )
 )]
 
+mod cgroup;
 mod compile;
 mod decision;
 mod file;
@@ -21,6 +22,7 @@ mod glob;
 mod index;
 mod load;
 mod matcher;
+mod membership;
 mod problem;
 mod refusal;
 mod request;
@@ -30,6 +32,7 @@ mod verb;
 
 pub use decision::{Decision, Denial, DenyReason, Permit, RuleRef};
 pub use matcher::Policy;
+pub use membership::Binding;
 pub use problem::{LoadErrors, Problem, Warning};
 pub use request::{Effect, Object, Request};
 pub use service::{CredentialRef, Destination, Proto, Service, Tls};

@@ -7,7 +7,7 @@ use crate::app::bindings::owner;
 use crate::capture::cgroupfs;
 use crate::identity::{AgentSession, Ending};
 use crate::policy::Policy;
-use crate::types::{Principal, Proof};
+use crate::types::{Principal, Proof, RoleName};
 
 impl Sessions {
     /// Opens a session around the cgroup if the policy binds it and it is in none.
@@ -47,8 +47,10 @@ impl Sessions {
         let below = path.strip_prefix(self.mount_point.as_path()).ok()?;
         let name = format!("/{}", below.to_str()?);
         let binding = policy.binding_for(&name)?;
+        let roles: Vec<&str> = binding.roles.iter().map(RoleName::as_str).collect();
         Some(Principal {
-            name: binding.principal,
+            // Nobody has named it: it is what it may do.
+            name: roles.join("+").into(),
             proof: Proof::Cgroup(binding.pattern),
             only: None,
         })

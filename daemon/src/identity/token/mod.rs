@@ -31,7 +31,7 @@ mod tests;
 use std::collections::HashMap;
 
 pub use refusal::{Part, TokenRefusal};
-pub use settings::{Algorithm, IssuerSettings, SettingsError};
+pub use settings::{Algorithm, IssuerSettings, SettingsError, check_all};
 
 use crate::types::{Principal, Secret};
 use parse::Token;

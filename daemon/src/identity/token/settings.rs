@@ -121,7 +121,7 @@ pub struct SettingsError {
 const LONGEST_LEEWAY: Duration = Duration::from_secs(300);
 
 /// Checks what can be checked without reading a file or asking anybody.
-pub(super) fn check_all(issuers: &[IssuerSettings]) -> Result<(), SettingsError> {
+pub fn check_all(issuers: &[IssuerSettings]) -> Result<(), SettingsError> {
     let mut seen = HashSet::new();
     for settings in issuers {
         let problem = match settings.problem() {
@@ -138,6 +138,11 @@ pub(super) fn check_all(issuers: &[IssuerSettings]) -> Result<(), SettingsError>
 }
 
 impl IssuerSettings {
+    /// Reads one entry of `identity.issuers`, as YAML.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        serde_saphyr::from_str(text).map_err(|error| error.to_string())
+    }
+
     fn problem(&self) -> Option<String> {
         let absolute = |path: &PathBuf| path.is_absolute();
         if let Err(problem) = check_url(&self.issuer) {

@@ -5,9 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::cache::{Cache, Step};
 use super::fetch::Remote;
@@ -89,6 +87,12 @@ impl Asked {
     fn known(&self, kid: &str) -> Option<Result<Arc<KeySet>, TokenRefusal>> {
         let now = self.start.elapsed();
         settled(self.cache().step(kid, now, self.keep))
+    }
+
+    /// As if so much time had passed.
+    #[cfg(test)]
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.start -= time;
     }
 
     // Each change of the cache is one assignment, so a panic elsewhere leaves it usable.

@@ -1,1 +1,4 @@
-use super::*;
+mod corpus;
+mod genuine;
+mod issuer;
+mod stage;

@@ -10,6 +10,7 @@ mod rule;
 mod service;
 mod test;
 mod tree;
+mod when;
 
 use reader::{Reader, Shape};
 pub(super) use role::RoleSpec;
@@ -17,6 +18,7 @@ pub(super) use rule::RuleSpec;
 pub(super) use service::ServiceSpec;
 pub(super) use test::{Expect, TestSpec};
 use tree::{Node, Value};
+pub(super) use when::{TokenWhen, When};
 
 use super::problem::Diagnostics;
 

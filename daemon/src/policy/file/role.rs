@@ -2,13 +2,14 @@
 
 use super::reader::{Reader, Shape};
 use super::tree::Node;
+use super::when::{self, When};
 use crate::policy::problem::At;
 
 /// A role; without `when` it has the principal of its own name.
 #[derive(Debug)]
 pub(in crate::policy) struct RoleSpec {
     pub(in crate::policy) name: At<String>,
-    pub(in crate::policy) principals: Option<Vec<At<String>>>,
+    pub(in crate::policy) when: Option<Vec<When>>,
     /// Paths, and abstract names that begin with `@`.
     pub(in crate::policy) unix_sockets: Vec<String>,
 }
@@ -19,19 +20,11 @@ const ROLE: Shape = Shape {
     later: &[],
 };
 
-const WHEN: Shape = Shape {
-    what: "`when`",
-    known: &["as"],
-    later: &[
-        "cgroup", "issuer", "audience", "groups", "max_age", "claims", "subject",
-    ],
-};
-
 pub(super) fn read(reader: &mut Reader<'_>, name: At<&str>, node: &Node) -> Option<RoleSpec> {
     let name = reader.name(name, "the name of a role");
     let fields = reader.fields(node, &ROLE)?;
-    let principals = match fields.optional("when") {
-        Some(when) => Some(principals(reader, when)?),
+    let when = match fields.optional("when") {
+        Some(node) => Some(when::read(reader, node)?),
         None => None,
     };
     let unix_sockets = match fields.optional("unix_sockets") {
@@ -40,7 +33,7 @@ pub(super) fn read(reader: &mut Reader<'_>, name: At<&str>, node: &Node) -> Opti
     };
     Some(RoleSpec {
         name: name?,
-        principals,
+        when,
         unix_sockets,
     })
 }
@@ -100,19 +93,4 @@ fn unix_socket(reader: &mut Reader<'_>, name: At<String>) -> Option<String> {
         reader.found.warn(spot, message, Some(help.into()));
     }
     Some(value)
-}
-
-fn principals(reader: &mut Reader<'_>, when: &Node) -> Option<Vec<At<String>>> {
-    let fields = reader.fields(when, &WHEN)?;
-    let names = reader.required(&fields, "as")?;
-    let names = reader.texts(names, "`as`")?;
-    let checked: Vec<_> = names
-        .iter()
-        .map(|name| At {
-            value: name.value.as_str(),
-            spot: name.spot,
-        })
-        .map(|name| reader.name(name, "the name of a principal"))
-        .collect();
-    checked.into_iter().collect()
 }

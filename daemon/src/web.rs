@@ -6,8 +6,6 @@
 //! other and never followed. Absent on purpose: proxies, cookies, compression, pooling.
 
 mod roots;
-#[cfg(test)]
-mod tests;
 
 use std::io;
 use std::net::IpAddr;
@@ -338,3 +336,6 @@ fn shown(url: &Uri) -> String {
     let host = url.host().unwrap_or_default();
     format!("{scheme}{host}{}", url.path())
 }
+
+#[cfg(test)]
+mod tests;

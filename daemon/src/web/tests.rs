@@ -157,3 +157,60 @@ async fn what_is_no_http_or_no_tls_is_an_error() {
     let error = client.get(&url).await.expect_err("no authority");
     assert!(matches!(error, WebError::Roots(_)), "{error}");
 }
+
+/// Answers by TLS as `localhost`; the file holds the authority.
+async fn secured() -> (u16, tempfile::NamedTempFile) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+    let file = tempfile::NamedTempFile::new().expect("file");
+    std::fs::write(file.path(), made.cert.pem()).expect("writes");
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .expect("a server");
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
+    let port = listener.local_addr().expect("bound").port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                continue;
+            };
+            let mut head = vec![0; 4096];
+            let _ = stream.read(&mut head).await;
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi")
+                .await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    (port, file)
+}
+
+#[tokio::test]
+async fn tls_is_verified_by_authority_and_by_name() {
+    let (port, file) = secured().await;
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+    let stranger = tempfile::NamedTempFile::new().expect("file");
+    std::fs::write(stranger.path(), other.cert.pem()).expect("writes");
+    let call = async |ca: Option<&std::path::Path>, host: &str| {
+        let client = Client::new(Settings {
+            ca: ca.map(Into::into),
+            ..Settings::default()
+        });
+        let url = format!("https://{host}:{port}/").parse().expect("a URL");
+        client.get(&url).await
+    };
+    let answer = call(Some(file.path()), "localhost").await.expect("trusted");
+    assert_eq!(&answer.body[..], b"hi");
+    for (ca, host) in [
+        (Some(file.path()), "127.0.0.1"),
+        (Some(stranger.path()), "localhost"),
+        (None, "localhost"),
+    ] {
+        let error = call(ca, host).await.expect_err("not trusted");
+        // A host without a trust store refuses for that.
+        let refused = matches!(error, WebError::Tls { .. } | WebError::Roots(_));
+        assert!(refused, "{ca:?} {host}: {error}");
+    }
+}

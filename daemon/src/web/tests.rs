@@ -85,7 +85,7 @@ async fn a_request_goes_out_as_it_was_given() {
 
 #[tokio::test]
 async fn a_long_answer_is_given_up_whether_it_says_its_length_or_not() {
-    let said = format!("HTTP/1.1 200 OK\r\ncontent-length: 10000000\r\n\r\n");
+    let said = "HTTP/1.1 200 OK\r\ncontent-length: 10000000\r\n\r\n".to_owned();
     let mut unsaid = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_vec();
     unsaid.extend(std::iter::repeat_n(b'x', 10_000_000));
     let mut head = b"HTTP/1.1 200 OK\r\n".to_vec();

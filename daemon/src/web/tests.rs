@@ -141,6 +141,16 @@ async fn plain_http_stays_on_this_host() {
     }
 }
 
+#[test]
+fn a_name_that_leads_off_this_host_is_not_called_without_tls() {
+    let target = |url: &'static str| Target::of(&Uri::from_static(url), false).expect("a URL");
+    let (near, far) = ([127, 0, 0, 2].into(), [198, 51, 100, 1].into());
+    assert!(target("http://localhost/").admits(near, false));
+    assert!(!target("http://localhost/").admits(far, false));
+    assert!(target("http://localhost/").admits(far, true));
+    assert!(target("https://localhost/").admits(far, false));
+}
+
 #[tokio::test]
 async fn what_is_no_http_or_no_tls_is_an_error() {
     let (url, _) = peer(b"SSH-2.0-x\r\n".into(), false).await;

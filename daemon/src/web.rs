@@ -6,8 +6,6 @@
 //! other and never followed. Absent on purpose: proxies, cookies, compression, pooling.
 
 mod roots;
-#[cfg(test)]
-mod tests;
 
 use std::io;
 use std::net::IpAddr;
@@ -293,6 +291,11 @@ impl Target {
         format!("{}:{}", self.host, self.port)
     }
 
+    /// A name server may say anything of `localhost`.
+    fn admits(&self, address: IpAddr, plain_anywhere: bool) -> bool {
+        self.tls || plain_anywhere || address.is_loopback()
+    }
+
     async fn connect(&self, plain_anywhere: bool) -> Result<TcpStream, WebError> {
         let failed = |source| WebError::Connect {
             peer: self.peer(),
@@ -301,8 +304,7 @@ impl Target {
         let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for address in found.map_err(failed)? {
-            // A name server may say anything of `localhost`.
-            if !self.tls && !plain_anywhere && !address.ip().is_loopback() {
+            if !self.admits(address.ip(), plain_anywhere) {
                 continue;
             }
             match TcpStream::connect(address).await {
@@ -338,3 +340,6 @@ fn shown(url: &Uri) -> String {
     let host = url.host().unwrap_or_default();
     format!("{scheme}{host}{}", url.path())
 }
+
+#[cfg(test)]
+mod tests;

@@ -173,7 +173,7 @@ fn meet<T>(
         let mut before = above.first().is_some_and(|met| *met) && star(item);
         let mut row = vec![before];
         for ((diagonal, up), other) in above.iter().zip(above.iter().skip(1)).zip(right) {
-            let grows = (star(item) && (*up || before)) || (star(other) && (*up || before));
+            let grows = (star(item) || star(other)) && (*up || before);
             let steps = *diagonal && !star(item) && !star(other) && same(item, other);
             before = grows || steps;
             row.push(before);

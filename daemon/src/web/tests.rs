@@ -85,7 +85,7 @@ async fn a_request_goes_out_as_it_was_given() {
 
 #[tokio::test]
 async fn a_long_answer_is_given_up_whether_it_says_its_length_or_not() {
-    let said = format!("HTTP/1.1 200 OK\r\ncontent-length: 10000000\r\n\r\n");
+    let said = "HTTP/1.1 200 OK\r\ncontent-length: 10000000\r\n\r\n".to_owned();
     let mut unsaid = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_vec();
     unsaid.extend(std::iter::repeat_n(b'x', 10_000_000));
     let mut head = b"HTTP/1.1 200 OK\r\n".to_vec();
@@ -141,6 +141,16 @@ async fn plain_http_stays_on_this_host() {
     }
 }
 
+#[test]
+fn a_name_that_leads_off_this_host_is_not_called_without_tls() {
+    let target = |url: &'static str| Target::of(&Uri::from_static(url), false).expect("a URL");
+    let (near, far) = ([127, 0, 0, 2].into(), [198, 51, 100, 1].into());
+    assert!(target("http://localhost/").admits(near, false));
+    assert!(!target("http://localhost/").admits(far, false));
+    assert!(target("http://localhost/").admits(far, true));
+    assert!(target("https://localhost/").admits(far, false));
+}
+
 #[tokio::test]
 async fn what_is_no_http_or_no_tls_is_an_error() {
     let (url, _) = peer(b"SSH-2.0-x\r\n".into(), false).await;
@@ -156,4 +166,61 @@ async fn what_is_no_http_or_no_tls_is_an_error() {
     });
     let error = client.get(&url).await.expect_err("no authority");
     assert!(matches!(error, WebError::Roots(_)), "{error}");
+}
+
+/// Answers by TLS as `localhost`; the file holds the authority.
+async fn secured() -> (u16, tempfile::NamedTempFile) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+    let file = tempfile::NamedTempFile::new().expect("file");
+    std::fs::write(file.path(), made.cert.pem()).expect("writes");
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .expect("a server");
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
+    let port = listener.local_addr().expect("bound").port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                continue;
+            };
+            let mut head = vec![0; 4096];
+            let _ = stream.read(&mut head).await;
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi")
+                .await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    (port, file)
+}
+
+#[tokio::test]
+async fn tls_is_verified_by_authority_and_by_name() {
+    let (port, file) = secured().await;
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+    let stranger = tempfile::NamedTempFile::new().expect("file");
+    std::fs::write(stranger.path(), other.cert.pem()).expect("writes");
+    let call = async |ca: Option<&std::path::Path>, host: &str| {
+        let client = Client::new(Settings {
+            ca: ca.map(Into::into),
+            ..Settings::default()
+        });
+        let url = format!("https://{host}:{port}/").parse().expect("a URL");
+        client.get(&url).await
+    };
+    let answer = call(Some(file.path()), "localhost").await.expect("trusted");
+    assert_eq!(&answer.body[..], b"hi");
+    for (ca, host) in [
+        (Some(file.path()), "127.0.0.1"),
+        (Some(stranger.path()), "localhost"),
+        (None, "localhost"),
+    ] {
+        let error = call(ca, host).await.expect_err("not trusted");
+        // A host without a trust store refuses for that.
+        let refused = matches!(error, WebError::Tls { .. } | WebError::Roots(_));
+        assert!(refused, "{ca:?} {host}: {error}");
+    }
 }

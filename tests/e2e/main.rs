@@ -4,6 +4,7 @@
 //! are marked "ignored" are the inside halves of others, which start them in a session.
 
 mod audit;
+mod bindings;
 mod connections;
 mod credential;
 mod degraded;
@@ -23,5 +24,6 @@ mod run;
 mod sessions;
 mod stage;
 mod statements;
+mod tokens;
 mod upstream;
 mod upstream_tls;

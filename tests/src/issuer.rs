@@ -79,6 +79,13 @@ impl Issuer {
         self.field("/token", form, "access_token")
     }
 
+    /// The same for another agent, with the same groups.
+    pub fn other_token(&self) -> Result<String> {
+        let form = "grant_type=client_credentials&scope=groups\
+                    &client_id=agent-2&client_secret=agent-secret";
+        self.field("/token", form, "access_token")
+    }
+
     /// A user's ID token (device flow): alice is in dba and sre, bob in dev.
     pub fn user_token(&self, user: &str) -> Result<String> {
         let form = format!("client_id={CLIENT}&scope=openid groups").replace(' ', "%20");

@@ -1,0 +1,192 @@
+//! Sessions by token: started, renewed, ended, refused, with a real provider.
+
+use std::fs;
+use std::time::Duration;
+
+use portcullis_tests::agent::Agent;
+use portcullis_tests::audit::{is, text};
+use portcullis_tests::issuer::{AUDIENCE, Issuer};
+use portcullis_tests::{port, process, wait};
+use serde_json::Value;
+
+use crate::stage::Stage;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// The analyst's role goes to the provider's group `agents`.
+fn stage(issuer: &Issuer) -> Stage {
+    Stage::with(|options| {
+        let when = format!(
+            "analyst: {{when: {{issuer: '{}', groups: [agents]}}}}",
+            issuer.url()
+        );
+        options.policy = options.policy.replace("analyst: {}", &when);
+        options.extra = format!(
+            "identity: {{issuers: [{{issuer: '{}', audience: '{AUDIENCE}'}}]}}\n",
+            issuer.url()
+        );
+    })
+}
+
+fn provider() -> Issuer {
+    Issuer::start(port::free().expect("a port"), "RS256").expect("a provider")
+}
+
+/// A file in the daemon's directory.
+fn write(stage: &Stage, token: &str) -> String {
+    let path = stage.daemon.path("token");
+    let new = stage.daemon.path("token.new");
+    fs::write(&new, token).expect("write");
+    fs::rename(&new, &path).expect("rename");
+    path.display().to_string()
+}
+
+fn sessions(stage: &Stage) -> Vec<Value> {
+    let listed = process::run(
+        stage.daemon.client().args(["sessions", "--json"]),
+        "",
+        LIMIT,
+    );
+    serde_json::from_str(&listed.expect("runs").stdout).expect("JSON")
+}
+
+fn query(stage: &Stage) -> String {
+    format!(
+        "psql -XAtq -h 127.0.0.1 -p {} -d shop -c 'select count(*) from orders'",
+        stage.server.port()
+    )
+}
+
+#[test]
+fn a_token_opens_a_session_from_a_file_or_the_environment_and_is_not_passed_on() {
+    let issuer = provider();
+    let stage = stage(&issuer);
+    let token = issuer.agent_token().expect("a token");
+    let file = write(&stage, &format!("{token}\n"));
+    let query = query(&stage);
+    let run = |options: &[&str]| {
+        let agent = Agent::new(&stage.daemon, "")
+            .by(options)
+            .env("TOKEN", &token);
+        let line = format!("echo \"<$TOKEN>\"; {query}");
+        agent.run(&["sh", "-c", &line]).expect("runs")
+    };
+    let done = run(&["--token-env", "TOKEN"]);
+    assert_eq!(done.stdout, "<>\n300\n", "{}", done.stderr);
+    let done = run(&["--token-file", &file]);
+    assert!(done.stdout.ends_with("300\n"), "{}", done.both());
+    let start = stage
+        .daemon
+        .audit_line("the start", |line| is(line, "session_start"))
+        .expect("record");
+    let (proof, principal) = (text(&start, "proof"), text(&start, "principal"));
+    assert_eq!((proof.as_str(), principal.as_str()), ("token", "agent-1"));
+    assert!(start["expires"].is_string(), "{start}");
+    for place in [
+        stage.daemon.log(),
+        fs::read_to_string(stage.daemon.audit_path()).expect("record"),
+    ] {
+        assert!(!place.contains(&token), "the token was written down");
+    }
+}
+
+#[test]
+fn a_refused_token_says_why_and_is_recorded() {
+    let issuer = provider();
+    let stage = stage(&issuer);
+    let good = issuer.agent_token().expect("a token");
+    let users = issuer.user_token("alice").expect("a token");
+    let cut = good.get(..good.len() - 8).expect("long").to_owned();
+    for (token, said) in [
+        (users.as_str(), "another audience"),
+        (cut.as_str(), "signature"),
+        ("abc", "three parts"),
+    ] {
+        let agent = Agent::new(&stage.daemon, "").by(&["--token-env", "TOKEN"]);
+        let done = agent.env("TOKEN", token).run(&["true"]).expect("runs");
+        assert_eq!(done.code(), 125, "{}", done.both());
+        assert!(done.stderr.contains(said), "{}", done.stderr);
+        stage
+            .daemon
+            .audit_line(said, |line| {
+                is(line, "session_refused") && text(line, "reason").contains(said)
+            })
+            .expect("record");
+    }
+    // By name, where no role is given by name.
+    let done = stage.agent().run(&["true"]).expect("runs");
+    assert!(
+        done.code() == 125 && done.stderr.contains("no role"),
+        "{}",
+        done.both()
+    );
+}
+
+#[test]
+fn a_fresh_token_in_the_file_renews_the_session_by_itself() {
+    let issuer = provider();
+    let stage = stage(&issuer);
+    let file = write(&stage, &issuer.agent_token().expect("a token"));
+    let agent = Agent::new(&stage.daemon, "").by(&["--token-file", &file]);
+    let mut shell = agent.shell().expect("a shell");
+    assert_eq!(shell.run(&query(&stage), LIMIT).expect("psql").0, "300\n");
+    let before = sessions(&stage)[0]["expires"].clone();
+    // Half of a token, as a writer that is not careful leaves it for a moment.
+    write(&stage, "eyJhbGciOi");
+    let fresh = wait::until("a later end", LIMIT, || {
+        write(&stage, &issuer.agent_token()?);
+        let now = sessions(&stage)[0]["expires"].clone();
+        Ok((now != before).then_some(now))
+    });
+    let fresh = fresh.expect("renewed");
+    assert!(fresh.as_str() > before.as_str(), "{before} {fresh}");
+    assert_eq!(shell.run(&query(&stage), LIMIT).expect("psql").0, "300\n");
+    // The agent has no child that it did not start.
+    let children = format!("/proc/{}/task/{0}/children", shell.pid());
+    assert_eq!(fs::read_to_string(children).expect("children"), "");
+    drop(shell);
+    let socket = stage.daemon.path("run/control.sock").display().to_string();
+    wait::until("the watcher to end", LIMIT, || {
+        let found = process::run(
+            std::process::Command::new("pgrep").args(["-f", &socket]),
+            "",
+            LIMIT,
+        )?;
+        Ok(found.stdout.is_empty().then_some(()))
+    })
+    .expect("no watcher is left");
+}
+
+#[test]
+fn only_the_same_subject_renews() {
+    let issuer = provider();
+    let stage = stage(&issuer);
+    let agent = Agent::new(&stage.daemon, "").by(&["--token-env", "TOKEN"]);
+    let token = issuer.agent_token().expect("a token");
+    let mut shell = agent.env("TOKEN", &token).shell().expect("a shell");
+    shell.run("true", LIMIT).expect("runs");
+    let id = sessions(&stage)[0]["session"]
+        .as_str()
+        .expect("id")
+        .to_owned();
+    let renew = |token: &str| {
+        let mut command = stage.daemon.client();
+        command
+            .args(["renew", &id, "--token-env", "TOKEN"])
+            .env("TOKEN", token);
+        process::run(&mut command, "", LIMIT).expect("runs")
+    };
+    let done = renew(&token);
+    assert!(
+        done.code() == 0 && done.stdout.contains("renewed until"),
+        "{}",
+        done.both()
+    );
+    let other = issuer.other_token().expect("a token");
+    let done = renew(&other);
+    assert!(
+        done.code() == 1 && done.stderr.contains("another principal"),
+        "{}",
+        done.both()
+    );
+}

@@ -168,6 +168,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         &config,
     ));
     sessions.allow_unix_sockets();
+    sessions.hide_files()?;
     let metrics = server::bind_metrics(config.metrics.listen)?;
     let started = StartBody {
         version: env!("CARGO_PKG_VERSION"),

@@ -62,6 +62,11 @@ fn lsm_file_ioctl(ctx: LsmContext) -> i32 {
     files::ioctl(&ctx)
 }
 
+#[lsm(hook = "mmap_file")]
+fn lsm_mmap_file(ctx: LsmContext) -> i32 {
+    files::map(&ctx)
+}
+
 #[lsm(hook = "ptrace_access_check")]
 fn lsm_ptrace_access_check(ctx: LsmContext) -> i32 {
     tasks::ptrace(&ctx)

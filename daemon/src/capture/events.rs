@@ -248,6 +248,7 @@ fn hook_name(number: u32) -> &'static str {
         hook::LSM_INODE_SET_ACL => "lsm/inode_set_acl",
         hook::LSM_INODE_REMOVE_ACL => "lsm/inode_remove_acl",
         hook::LSM_INODE_FILE_SETATTR => "lsm/inode_file_setattr",
+        hook::LSM_MMAP_FILE => "lsm/mmap_file",
         _ => "unknown",
     }
 }

@@ -17,8 +17,10 @@ use portcullis_ebpf_common::lsm::{HiddenKey, hidden};
 use super::CaptureError;
 use super::maps::Table;
 
-/// How far below a hidden directory files are listed one by one.
+/// How far below a hidden directory files are listed one by one, and how many in all; the
+/// map has room for as many again, which are named one by one.
 const DEEPEST: u32 = 8;
+const MOST: usize = 4_096;
 
 /// The gate's and the daemon's own files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -94,7 +96,7 @@ impl Finder {
     fn add_all(&mut self, path: &Path, bits: u32, depth: u32) -> Result<(), CaptureError> {
         self.add_one(path, bits)?;
         let is_directory = fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
-        if !is_directory || depth == 0 {
+        if !is_directory || depth == 0 || self.is_full(path) {
             return Ok(());
         }
         let Some(entries) = there(fs::read_dir(path), path)? else {
@@ -102,9 +104,22 @@ impl Finder {
         };
         for entry in entries {
             let entry = entry.map_err(CaptureError::io("readdir", path))?;
+            if self.is_full(path) {
+                break;
+            }
             self.add_all(&entry.path(), bits, depth - 1)?;
         }
         Ok(())
+    }
+
+    /// The directory is hidden all the same, with what is below it.
+    fn is_full(&self, path: &Path) -> bool {
+        let is_full = self.wanted.len() >= MOST;
+        if is_full {
+            let path = path.display();
+            tracing::debug!("{path}: too many files to look for hard links to each");
+        }
+        is_full
     }
 
     fn add_one(&mut self, path: &Path, bits: u32) -> Result<(), CaptureError> {
@@ -203,6 +218,22 @@ mod tests {
         assert_eq!(bits(&path("real/secret")), Some(7));
         assert_eq!(bits(&path("way")), Some(hidden::NAME));
         assert_eq!(bits(&path("real")), Some(hidden::NAME));
+    }
+
+    #[test]
+    fn a_crowded_directory_is_hidden_as_one_and_leaves_room_for_the_next() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| dir.path().join(name);
+        fs::create_dir(path("crowd")).expect("mkdir");
+        for number in 0..=MOST {
+            fs::write(path("crowd").join(number.to_string()), "").expect("write");
+        }
+        fs::write(path("secret"), "x").expect("write");
+        let (finder, wanted) = found(&[&path("crowd"), &path("secret")]);
+        let bits = |path: &Path| wanted.get(&finder.key(path).expect("key")).copied();
+        assert_eq!(bits(&path("crowd")), Some(7));
+        assert_eq!(bits(&path("secret")), Some(7));
+        assert!(wanted.len() < MOST + 16, "{}", wanted.len());
     }
 
     #[test]

@@ -28,7 +28,7 @@ const MODULES: &str = "/sys/kernel/security/lsm";
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 /// What every kernel from 6.1 on has; the program's name has `lsm_` before it.
-const HOOKS: [&str; 32] = [
+const HOOKS: [&str; 33] = [
     // First, so that a launcher that is there already is seen to become an agent.
     "bprm_committed_creds",
     "socket_create",
@@ -42,6 +42,7 @@ const HOOKS: [&str; 32] = [
     "file_permission",
     "file_receive",
     "file_ioctl",
+    "mmap_file",
     "ptrace_access_check",
     "task_kill",
     "task_alloc",

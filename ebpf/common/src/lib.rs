@@ -346,6 +346,8 @@ pub mod hook {
     pub const LSM_INODE_REMOVE_ACL: u32 = 64;
     /// `lsm/inode_file_setattr`.
     pub const LSM_INODE_FILE_SETATTR: u32 = 65;
+    /// `lsm/mmap_file`.
+    pub const LSM_MMAP_FILE: u32 = 66;
 }
 
 /// An address. In words, because the kernel gives it so and the programs would else take

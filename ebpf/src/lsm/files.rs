@@ -1,8 +1,8 @@
-//! `file_open`, `file_permission`, `file_receive`, `file_ioctl`: the gate's own files, the
-//! kernel's controls and devices, and sockets that came in as descriptors.
+//! `file_open`, `file_permission`, `mmap_file`, `file_receive`, `file_ioctl`: the gate's own
+//! files, the kernel's controls and devices, and sockets that came in as descriptors.
 //!
-//! `file_permission` is asked at every read and write, so it also holds descriptors that
-//! were open before the session was. Absent: other files, which are for file permissions.
+//! `file_permission` is asked at every read and write, `mmap_file` for the rest, so they
+//! also hold descriptors that were open before the session was. Absent: other files, which are for file permissions.
 
 use aya_ebpf::programs::LsmContext;
 use portcullis_ebpf_common::lsm::{LsmConfig, PROC_MAGIC, hidden, is_control, may_open_device};
@@ -84,6 +84,24 @@ pub fn permission(ctx: &LsmContext) -> i32 {
         return EACCES;
     }
     PASS
+}
+
+/// Reading without a read: nobody maps a hidden file, which it could not open either.
+#[inline(always)]
+pub fn map(ctx: &LsmContext) -> i32 {
+    let Some(config) = held() else {
+        return PASS;
+    };
+    let file = pointer(ctx, 0);
+    if file == 0 {
+        return PASS;
+    }
+    let inode = read64(file + u64::from(config.offsets.file_inode));
+    if own::of_inode(config, inode) & hidden::READ == 0 || is_launching() {
+        return PASS;
+    }
+    report(hook::LSM_MMAP_FILE, reason::HIDDEN_FILE, 0);
+    EACCES
 }
 
 #[inline(always)]

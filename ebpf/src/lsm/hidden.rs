@@ -21,6 +21,10 @@ pub fn of(config: &LsmConfig, dentry: u64) -> u32 {
     while steps < DEEPEST_FILE {
         let parent = read64(at + u64::from(offsets.dentry_parent));
         if parent == at {
+            // The root is its own parent; 0 is what can't be read.
+            if at == 0 {
+                break;
+            }
             return bits;
         }
         bits |= of_one(config, parent, device) & !hidden::NAME;
@@ -32,10 +36,8 @@ pub fn of(config: &LsmConfig, dentry: u64) -> u32 {
 
 #[inline(always)]
 fn of_one(config: &LsmConfig, dentry: u64, device: u32) -> u32 {
+    // A name without a file has the inode 0, whose number can't be read: no key has it.
     let inode = read64(dentry + u64::from(config.offsets.dentry_inode));
-    if inode == 0 {
-        return 0;
-    }
     look_up(config, inode, device)
 }
 

@@ -2,6 +2,7 @@
 is moved into a cgroup below a session's. Each attempt is made outside too, on a twin."""
 
 import errno
+import mmap
 import os
 import shutil
 import struct
@@ -83,6 +84,10 @@ def set_acl(path):
 def read_inherited(descriptor):
     os.lseek(descriptor, 0, os.SEEK_SET)
     expect(os.read(descriptor, 9), "nothing to read")
+
+
+def map_inherited(descriptor):
+    expect(mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)[:], "nothing to read")
 
 
 def twins():
@@ -191,13 +196,14 @@ def checks():
             expect(outside == 0, f"outside: {os.strerror(outside)}")
             return errno.errorcode[inside]
 
-    @part.check("root in a bare cgroup: read by a descriptor from before")
-    def _():
-        descriptor = os.open(SECRET, os.O_RDONLY)
-        inside = attempt(bare, read_inherited, descriptor)
-        outside = attempt(None, read_inherited, descriptor)
-        os.close(descriptor)
-        expect(inside in REFUSED and outside == 0, f"{inside}, outside {outside}")
+    for function in (read_inherited, map_inherited):
+        @part.check(f"root in a bare cgroup: a descriptor from before: {function.__name__}")
+        def _():
+            descriptor = os.open(SECRET, os.O_RDONLY)
+            inside = attempt(bare, function, descriptor)
+            outside = attempt(None, function, descriptor)
+            os.close(descriptor)
+            expect(inside in REFUSED and outside == 0, f"{inside}, outside {outside}")
 
     @part.check("what an agent does with other files works, above and below a deep directory")
     def _():

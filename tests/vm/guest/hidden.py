@@ -1,5 +1,8 @@
 """The gate's and the daemon's own files, tried by a root agent that no launcher started: it
-is moved into a cgroup below a session's. Each attempt is made outside too, on a twin."""
+is moved into a cgroup below a session's. Each attempt is made outside too, on a twin.
+
+Seen to fail: with the map HIDDEN left empty, all but those on bpffs, cgroupfs and /proc/1.
+"""
 
 import errno
 import mmap

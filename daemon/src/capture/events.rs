@@ -234,6 +234,13 @@ fn hook_name(number: u32) -> &'static str {
         hook::LSM_MOVE_MOUNT => "lsm/move_mount",
         hook::LSM_USERNS_CREATE => "lsm/userns_create",
         hook::LSM_MODULE_REQUEST => "lsm/kernel_module_request",
+        hook::LSM_MMAP_FILE => "lsm/mmap_file",
+        other => inode_hook_name(other),
+    }
+}
+
+fn inode_hook_name(number: u32) -> &'static str {
+    match number {
         hook::LSM_INODE_CREATE => "lsm/inode_create",
         hook::LSM_INODE_LINK => "lsm/inode_link",
         hook::LSM_INODE_UNLINK => "lsm/inode_unlink",
@@ -248,7 +255,6 @@ fn hook_name(number: u32) -> &'static str {
         hook::LSM_INODE_SET_ACL => "lsm/inode_set_acl",
         hook::LSM_INODE_REMOVE_ACL => "lsm/inode_remove_acl",
         hook::LSM_INODE_FILE_SETATTR => "lsm/inode_file_setattr",
-        hook::LSM_MMAP_FILE => "lsm/mmap_file",
         _ => "unknown",
     }
 }

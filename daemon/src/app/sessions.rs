@@ -10,7 +10,7 @@ use super::namespaces::Namespaces;
 use super::policies::Policies;
 use super::{hidden, launched, unix};
 use crate::audit::{Context, Event, Record, SessionContext};
-use crate::capture::{Adopted, Gate, MissingLayer, cgroupfs};
+use crate::capture::{Adopted, CaptureError, Gate, MissingLayer, cgroupfs};
 use crate::config::Config;
 use crate::control::api::{DegradedInfo, LayerInfo, SessionInfo, StartSession, Started, Status};
 use crate::control::server::ControlError;
@@ -99,6 +99,13 @@ impl Sessions {
                 tracing::error!("unix sockets of session {}: {error}", session.id);
             }
         }
+    }
+
+    /// Tells the kernel which files no session may read or change, by the policy of now.
+    pub(super) fn hide_files(&self) -> Result<(), CaptureError> {
+        let policy = self.parts.proxy.policy.load();
+        let own = hidden::from_every_session(&self.hide, &policy);
+        self.parts.gate.set_own_files(&own)
     }
 
     /// Ends the sessions that no process is left in.

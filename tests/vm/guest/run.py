@@ -9,6 +9,7 @@ import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import hidden
 import host
 import service
 from report import note, say
@@ -34,6 +35,8 @@ def main():
         service.in_force()
         service.dead_and_back()
         service.sandbox()
+    if only in ("all", "hidden"):
+        hidden.checks()
     service.released()
 
 

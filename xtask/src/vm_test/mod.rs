@@ -148,6 +148,7 @@ fn payload(args: &Args, run: &Path) -> Result<PathBuf> {
     for (from, to) in [
         ("vagrant/provision.sh", "provision.sh"),
         ("tests/fixtures/shop.sql", "guest/shop.sql"),
+        ("tests/fixtures/escape.py", "guest/escape.py"),
     ] {
         let from = source.join(from);
         fs::copy(&from, into(to)).with_context(|| format!("copy {}", from.display()))?;

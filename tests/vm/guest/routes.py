@@ -1,0 +1,254 @@
+"""Every way out, tried as root and as an ordinary user, layer by layer.
+
+`reached` is what somebody outside has seen, or the host's changed state. Without a gate
+nearly all must be reached, or the tries prove nothing; with BPF LSM, and with the
+launcher, none but those that are named here with the reason.
+"""
+
+import os
+import threading
+import time
+
+import catalogue
+import host
+import layers
+import proofs
+from outside import DEVICE, DIRECTORY, OWN4, SERVICES, SINK4, SINK6, VSOCK, Outside, Victim
+from report import note, say, table
+
+USERS = ("root", "agent")
+NONE, HOOKS, LSM = "none", "all cgroup hooks", "all cgroup hooks + BPF LSM"
+LAUNCHER, ALL = "all cgroup hooks + launcher", "all cgroup hooks + BPF LSM + launcher"
+
+# What may be reached, and why. Objects that permissions open to the agent and that somebody
+# outside reads: nothing that a gate of connections sees. A root caller's launcher leaves
+# the IPC namespace.
+FILES = {"named_pipe", "plain_file"}
+OBJECTS = FILES | {"shared_memory", "message_queue", "posix_queue"}
+# Files that somebody outside executes, where nothing but permissions guards them.
+SPOOLS = {"cron_table", "at_job"}
+# A few bits in what processes of one user may change of each other: an agent should have
+# a user of its own.
+SAME_USER = {"limits", "priority"}
+# An ordinary user's own files, for whoever would execute them.
+OWN_FILES = {"set_user_id"}
+# Somebody outside who comes into the session. No filter of system calls sees who it is.
+VISITORS = {"passed_socket", "unix_served"}
+ALLOWED = {
+    (LSM, "root"): OBJECTS | SPOOLS | OWN_FILES | SAME_USER | {"cron_file"},
+    (LSM, "agent"): OBJECTS | SPOOLS | OWN_FILES | SAME_USER,
+    (LAUNCHER, "root"): FILES | VISITORS | {"limits"},
+    (LAUNCHER, "agent"): OBJECTS | OWN_FILES | SAME_USER | VISITORS,
+    (ALL, "root"): FILES | {"limits"},
+    (ALL, "agent"): OBJECTS | OWN_FILES | SAME_USER,
+}
+# What a kernel answers that does not have the thing at all.
+ABSENT = {"EPROTONOSUPPORT", "ESOCKTNOSUPPORT", "EAFNOSUPPORT", "ENOSYS", "ENODEV", "ENOENT", "ENXIO", "ENOTSUP"}
+CONTROLS = ("kernel/core_pattern", "kernel/modprobe", "kernel/hostname", "net/ipv4/ip_forward")
+
+POLICY = """version: 1
+roles: {{analyst: {{}}}}
+services:
+  sink: {{proto: postgres, at: [{at}], tls: disable, user: u, credential: 'file:/etc/portcullis/secrets/shop'}}
+rules:
+  - {{id: r, role: analyst, allow: [sql.select], on: [sink]}}
+"""
+
+
+def configure():
+    """A policy with the sink as a service, and a group that may start sessions."""
+    at = [f"'{SINK4}:{port}', '[{SINK6}]:{port}'" for port in SERVICES]
+    for name in os.listdir("/etc/portcullis/policies"):
+        os.unlink(f"/etc/portcullis/policies/{name}")
+    with open("/etc/portcullis/policies/routes.yaml", "w") as file:
+        file.write(POLICY.format(at=", ".join(at)))
+    host.run("groupadd", "-f", "portcullis")
+    with open("/etc/portcullis/portcullisd.yaml", "a") as file:
+        file.write("\ncontrol: {group: portcullis}\n")
+    layers.restart()
+
+
+class Run:
+    """All ways, under one layer, as one user."""
+
+    def __init__(self, number, outside, layer, user, prefix):
+        self.number, self.outside, self.layer, self.user = number, outside, layer, user
+        self.word = f"word{number}"
+        outside.clear()
+        self.victim = Victim(user, self.word)
+        self.descriptors = outside.descriptors()
+        self.agent = layers.Agent(prefix(user), self.descriptors)
+        self.results = {}
+
+    def request(self, way, port):
+        name, outside = way.name, self.outside
+        return {
+            "v4": SINK4, "v6": SINK6, "own4": OWN4, "device": DEVICE, "port": port, "service": 5432,
+            "token": f"token-{self.number}-{port}", "broadcast": "198.51.100.255", "run": self.number,
+            "group4": "239.198.51.100", "group6": "ff15::db8:1", "spoofed": "198.51.100.77",
+            "join4": f"239.198.77.{self.number}", "join6": f"ff15::77:{self.number:x}",
+            "local": outside.tcp[name == "tcp_own_address"], "local_udp": outside.udp.getsockname()[1],
+            "vsock": VSOCK, "netlink": 77_777, "fds": self.agent.fds, "fifo": outside.fifo, "file": outside.file,
+            "key": outside.key, "mqueue": "routes", "ko": outside.module, "sibling": "no-gate",
+            "meet": f"/tmp/meet-{self.number}-{port}", "dgram": f"{DIRECTORY}/dgram",
+            "link": outside.link, **self.victim.request, **way.request,
+        }
+
+    def all(self):
+        began = time.monotonic()
+        for at, way in enumerate(catalogue.WAYS):
+            self.one(way, 20_000 + at)
+        self.settle()
+        self.agent.end()
+        self.victim.end()
+        say(f"{self.layer}, {self.user}: {len(self.results)} ways in {time.monotonic() - began:.1f} s")
+        return self
+
+    def one(self, way, port):
+        """Tries a way; whether the host's state shows it is looked at once."""
+        request = self.request(way, port)
+        # The agent must not learn by itself what only somebody outside has.
+        if way.name == "inherited_unix_recv":
+            self.outside.pair_in_far.send(request["token"].encode())
+        done, caller = threading.Event(), None
+        if "call" in request:
+            own = {"own": self.descriptors["udp"].fileno()}
+            caller = threading.Thread(target=self.outside.call_in, args=(request | own, done.is_set))
+            caller.start()
+        answer = self.agent.ask(request | {"call": None})
+        done.set()
+        if caller:
+            caller.join()
+        state = callable(way.seen) and answer["errno"] is None and self.state(way, request)
+        self.results[way.name] = (way, request, answer, state)
+        undo(way, request)
+        return answer
+
+    def state(self, way, request):
+        more = {"outside": self.outside, "word": self.word, "user": self.user, "own_fds": self.descriptors}
+        try:
+            if "signal" in way.name:
+                time.sleep(0.3)
+            return bool(way.seen(request | more))
+        except (OSError, TimeoutError):
+            return False
+
+    def settle(self):
+        """What is on its way arrives."""
+        time.sleep(0.7)
+        self.outside.collect()
+
+    def reached(self, name):
+        way, request, answer, state = self.results[name]
+        saw, port = self.outside.saw, request["port"]
+        if callable(way.seen):
+            return state
+        return {
+            "token": lambda: saw(request["token"]),
+            "port": lambda: self.outside.saw_port(port),
+            "service": lambda: self.outside.saw_port(request["service"]),
+            "connected": lambda: saw(f"connected local port {request['local']}."),
+            "group4": lambda: saw(bytes(int(part) for part in request["join4"].split("."))),
+            "group6": lambda: saw(b"\xff\x15" + bytes(10) + b"\x00\x77" + self.number.to_bytes(2, "big")),
+            "ok": lambda: answer["errno"] is None,
+            "told": lambda: answer.get("said") == request["token"],
+        }[way.seen]()
+
+    def conclude(self):
+        """The names of what is reached; asked before the next run begins."""
+        self.reaches = {name for name in self.results if self.reached(name)}
+        return self
+
+
+def undo(way, request):
+    """Puts back what a try has changed, before the next."""
+    run = request["run"]
+    for words in {
+        "module": [("modprobe", "-r", "dummy")], "alg_module": [("modprobe", "-r", "wp512")],
+        "route": [("ip", "route", "del", f"203.0.113.{run}")],
+        "address": [("ip", "address", "del", f"203.0.113.{100 + run}/32", "dev", "lo")],
+        "traffic_control": [("tc", "qdisc", "del", "dev", DEVICE, "root")],
+        "cron_table": [("sh", "-c", "rm -f /var/spool/cron/crontabs/*")],
+        "at_job": [("sh", "-c", "rm -f /var/spool/cron/atjobs/*")],
+        "cron_file": [("rm", "-f", "/etc/cron.d/way")],
+        "kprobe": [("sh", "-c", "echo >/sys/kernel/tracing/kprobe_events")],
+    }.get(way.name, ()):
+        host.code(*words)
+    if way.name in ("core_pattern", "modprobe_path", "forwarding", "host_name"):
+        for path, text in saved.items():
+            with open(path, "w") as file:
+                file.write(text)
+
+
+saved = {}
+
+
+def compare(layer, run, applies):
+    """One line for a layer and user; each route that reaches and may not is a failure."""
+    allowed = ALLOWED.get((layer, run.user))
+    reaches = run.reaches & applies
+    if allowed is not None:
+        for name in sorted(reaches - allowed):
+            note("routes", f"{layer}, {run.user}: {name}", "FAIL", f"reached: {run.results[name][2]}")
+    broken = {name: result[2] for name, result in run.results.items()
+              if result[2]["errno"] in ("BROKEN", "DIED")}
+    for name, answer in broken.items():
+        note("routes", f"{layer}, {run.user}: {name}", "FAIL", f"the try is broken: {answer}")
+    note("routes", f"{layer}, {run.user}", "ok", f"reached {len(reaches)} of {len(applies)}")
+
+
+def prove_real(run):
+    """Without a gate root reaches everything that this kernel has."""
+    absent = {name for name, (_, _, answer, _) in run.results.items()
+              if name not in run.reaches and answer["errno"] in ABSENT}
+    for name in sorted(absent):
+        note("routes", f"{name}", "-", f"not in this kernel: {run.results[name][2]}")
+    applies = set(run.results) - absent
+    for name in sorted(applies - run.reaches):
+        note("routes", f"without a gate: {name}", "FAIL", f"not reached: {run.results[name][2]}")
+    return applies
+
+
+def tables(runs, applies):
+    text = ["| layers in force | root: reached of {0} | user: reached of {0} |".format(len(applies)), "|---|---|---|"]
+    for layer in (NONE, HOOKS, LAUNCHER, LSM, ALL):
+        counts = [len(runs[layer, user].reaches & applies) for user in USERS]
+        text.append(f"| {layer} | {counts[0]} | {counts[1]} |")
+    text.append("")
+    for layer in (HOOKS, LAUNCHER, LSM, ALL):
+        for user, title in zip(USERS, ("root", "user")):
+            names = [way.what for way in catalogue.WAYS if way.name in runs[layer, user].reaches & applies]
+            text.append(f"- {layer}, {title}: " + ("; ".join(names) or "nothing") + ".")
+    table("\n".join(text) + "\n")
+
+
+def tried():
+    """The part `routes`; the daemon is installed and in force."""
+    configure()
+    outside = Outside()
+    for name in CONTROLS:
+        with open(f"/proc/sys/{name}") as file:
+            saved[f"/proc/sys/{name}"] = file.read()
+    runs, number = {}, 0
+
+    def run(layer, prefix):
+        nonlocal number
+        for user in USERS:
+            number += 1
+            runs[layer, user] = Run(number, outside, layer, user, prefix).all().conclude()
+
+    run(NONE, layers.without_gate)
+    applies = prove_real(runs[NONE, "root"])
+    layers.restart()
+    outside.find_link()
+    run(LSM, layers.bare)
+    run(ALL, layers.launched)
+    lsm = layers.Lsm()
+    lsm.detach_all()
+    run(LAUNCHER, layers.launched)
+    run(HOOKS, layers.bare)
+    for (layer, _), done in runs.items():
+        compare(layer, done, applies)
+    proofs.each_program(lsm, outside, runs, number, Run)
+    tables(runs, applies)
+    layers.restart()

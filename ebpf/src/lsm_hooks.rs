@@ -61,6 +61,11 @@ fn lsm_file_ioctl(ctx: LsmContext) -> i32 {
     files::ioctl(&ctx)
 }
 
+#[lsm(hook = "file_fcntl")]
+fn lsm_file_fcntl(ctx: LsmContext) -> i32 {
+    files::fcntl(&ctx)
+}
+
 #[lsm(hook = "ptrace_access_check")]
 fn lsm_ptrace_access_check(ctx: LsmContext) -> i32 {
     tasks::ptrace(&ctx)

@@ -27,7 +27,7 @@ const MODULES: &str = "/sys/kernel/security/lsm";
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 /// Every hook; the program's name has `lsm_` before it.
-const HOOKS: [&str; 21] = [
+const HOOKS: [&str; 22] = [
     // First, so that a launcher that is there already is seen to become an agent.
     "bprm_committed_creds",
     "socket_create",
@@ -41,6 +41,7 @@ const HOOKS: [&str; 21] = [
     "file_permission",
     "file_receive",
     "file_ioctl",
+    "file_fcntl",
     "ptrace_access_check",
     "task_kill",
     "task_alloc",

@@ -316,6 +316,8 @@ pub mod hook {
     pub const LSM_USERNS_CREATE: u32 = 50;
     /// `lsm/kernel_module_request`.
     pub const LSM_MODULE_REQUEST: u32 = 51;
+    /// `lsm/file_fcntl`.
+    pub const LSM_FILE_FCNTL: u32 = 60;
 }
 
 /// An address. In words, because the kernel gives it so and the programs would else take

@@ -1,5 +1,5 @@
-//! `file_open`, `file_permission`, `file_receive`, `file_ioctl`: the kernel's controls, its
-//! devices, and sockets that came in as descriptors.
+//! `file_open`, `file_permission`, `file_receive`, `file_ioctl`, `file_fcntl`: the kernel's
+//! controls, its devices, sockets that came in as descriptors, and signals by descriptor.
 //!
 //! `file_permission` is asked at every write, so it also holds descriptors that were open
 //! before the session was. Absent: files as such, which are for file permissions to hold.
@@ -9,7 +9,7 @@ use portcullis_ebpf_common::lsm::{LsmConfig, PROC_MAGIC, is_control, may_open_de
 use portcullis_ebpf_common::{hook, reason};
 
 use super::kernel::{pointer, read16, read32, read64};
-use super::place::{held, is_launching, made_here};
+use super::place::{held, is_launching, made_here, process};
 use super::{EACCES, EPERM, PASS, report};
 
 const S_IFMT: u16 = 0o170_000;
@@ -94,11 +94,32 @@ pub fn ioctl(ctx: &LsmContext) -> i32 {
     // Both type into a terminal that a shell outside may read.
     const TIOCSTI: u32 = 0x5412;
     const TIOCLINUX: u32 = 0x541c;
+    // Both are F_SETOWN for sockets.
+    const FIOSETOWN: u32 = 0x8901;
+    const SIOCSPGRP: u32 = 0x8902;
     let request = ctx.arg::<u32>(1);
-    if (request != TIOCSTI && request != TIOCLINUX) || held().is_none() {
+    let is_refused = matches!(request, TIOCSTI | TIOCLINUX | FIOSETOWN | SIOCSPGRP);
+    if !is_refused || held().is_none() {
         return PASS;
     }
     report(hook::LSM_FILE_IOCTL, reason::PRIVILEGE, request);
+    EPERM
+}
+
+/// The owner of a descriptor, whom the kernel signals when there is input. `task_kill` is
+/// not asked for these signals. A process may name itself.
+#[inline(always)]
+pub fn fcntl(ctx: &LsmContext) -> i32 {
+    const F_SETOWN: u32 = 8;
+    const F_SETOWN_EX: u32 = 15;
+    let command = ctx.arg::<u32>(1);
+    if (command != F_SETOWN && command != F_SETOWN_EX) || held().is_none() {
+        return PASS;
+    }
+    if command == F_SETOWN && ctx.arg::<u64>(2) == u64::from(process()) {
+        return PASS;
+    }
+    report(hook::LSM_FILE_FCNTL, reason::OUTSIDE_PROCESS, command);
     EPERM
 }
 

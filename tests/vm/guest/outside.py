@@ -19,8 +19,8 @@ DEVICE = "out0"
 OWN4, OWN6, SINK4, SINK6 = "198.51.100.1", "2001:db8:5::1", "198.51.100.2", "2001:db8:5::2"
 DIRECTORY = "/tmp/routes"
 VSOCK = 5000
-# Of the policy's service, at the sink; one for each way that uses it.
-SERVICES = range(5432, 5440)
+# Of the policy's service, at the sink: four for each run.
+SERVICES = range(5432, 5492)
 MODULES = ("vsock_loopback", "af_alg", "algif_hash", "sctp", "dccp", "dccp_ipv4", "tipc", "tun")
 
 
@@ -79,11 +79,6 @@ class Outside:
         threading.Thread(target=self._watch, daemon=True).start()
 
     # --- what is seen -------------------------------------------------------------------
-
-    def clear(self):
-        with self.lock:
-            self.texts.clear()
-            self.ports.clear()
 
     def saw(self, text):
         text = text.encode() if isinstance(text, str) else text
@@ -150,7 +145,6 @@ class Outside:
         for kind in ("stream", "seqpacket", "dgram"):
             for name in (f"{DIRECTORY}/{kind}", f"@routes-{kind}"):
                 self._unix(kind, name)
-        self.tcp = [self._tcp() for _ in range(2)]
         self.udp = s.socket(s.AF_INET, s.SOCK_DGRAM)
         self.udp.bind(("0.0.0.0", 0))
         self._on(self.udp, self._read)
@@ -170,7 +164,6 @@ class Outside:
         self._on(os.open(self.fifo, os.O_RDWR | os.O_NONBLOCK), lambda fd: self._note(os.read(fd, 4096)))
         pair, self.pair = s.socketpair()
         self._on(pair, self._read)
-        self.pair_in, self.pair_in_far = s.socketpair()
         self.terminal_far, self.terminal = os.openpty()
         listener = s.create_server((OWN4, 0))
         self.stream = s.create_connection(listener.getsockname())
@@ -187,7 +180,8 @@ class Outside:
             helper.listen()
             self._on(helper, lambda listener: self._accept(listener, name))
 
-    def _tcp(self):
+    def server(self):
+        """The port of one more server on this host."""
         listener = s.create_server(("0.0.0.0", 0))
         port = listener.getsockname()[1]
         self._on(listener, lambda listener: self._accept(listener, f"local port {port}."))
@@ -243,19 +237,20 @@ class Outside:
 
     def descriptors(self):
         """Fresh ones for each session, for those that tries use up."""
+        pair_in, pair_in_far = s.socketpair()
         made = {
             "udp": s.socket(s.AF_INET, s.SOCK_DGRAM), "connected": s.socket(s.AF_INET, s.SOCK_DGRAM),
             "tcp": s.socket(s.AF_INET, s.SOCK_STREAM), "tcp_fastopen": s.socket(s.AF_INET, s.SOCK_STREAM),
             "stream": self.stream, "bound": s.socket(s.AF_INET, s.SOCK_STREAM),
             "raw": s.socket(s.AF_INET, s.SOCK_RAW, 253),
-            "packet": s.socket(s.AF_PACKET, s.SOCK_DGRAM, 0), "pair": self.pair, "pair_in": self.pair_in,
+            "packet": s.socket(s.AF_PACKET, s.SOCK_DGRAM, 0), "pair": self.pair, "pair_in": pair_in,
             "unix_dgram": s.socket(s.AF_UNIX, s.SOCK_DGRAM), "terminal": self.terminal,
             "cgroup": os.open("/sys/fs/cgroup", os.O_RDONLY),
             "procs": os.open("/sys/fs/cgroup/cgroup.procs", os.O_WRONLY),
         }
         made["connected"].connect((SINK4, 9))
         made["bound"].bind(("0.0.0.0", 0))
-        return made
+        return made, pair_in_far
 
     def call_in(self, request, until):
         """Somebody outside calls the agent, which serves `request["call"]`."""
@@ -265,8 +260,8 @@ class Outside:
             try:
                 if self._call_once(request, token):
                     return
-            except OSError:
-                pass
+            except (OSError, ValueError):
+                pass  # it does not serve yet
             time.sleep(0.03)
 
     def _call_once(self, request, token):

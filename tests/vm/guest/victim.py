@@ -13,12 +13,14 @@ import time
 sink, word = sys.argv[1], sys.argv[2]
 way = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 way.connect((sink, 9))
-buffer = ctypes.create_string_buffer(64)
+SLOTS, SIZE = 3, 64
+buffer = ctypes.create_string_buffer(SLOTS * SIZE)
 for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
-    signal.signal(number, lambda number, _: way.send(f"{word}-signal-{number}.".encode()))
+    signal.signal(number, lambda number, _: way.send(f"{word}signal-{number}.".encode()))
 print(way.fileno(), ctypes.addressof(buffer), flush=True)
 while True:
-    if buffer.value:
-        way.send(buffer.value)
-        ctypes.memset(buffer, 0, 64)
+    for at in range(ctypes.addressof(buffer), ctypes.addressof(buffer) + SLOTS * SIZE, SIZE):
+        if text := ctypes.string_at(at, SIZE).rstrip(b"\0"):
+            way.send(text)
+            ctypes.memset(at, 0, SIZE)
     time.sleep(0.05)

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::kernels::Kernel;
+use crate::test_counts::Counts;
 
 /// The heading of our section; it ends where the next of its level begins.
 const HEADING: &str = "## Measured in the VM";
@@ -51,9 +52,18 @@ impl Report {
         })
     }
 
-    fn count(&self, verdict: &str) -> usize {
+    fn count(&self, verdict: &str) -> u64 {
         let is = |line: &&Vec<String>| line.get(2).is_some_and(|found| found == verdict);
-        self.lines.iter().filter(is).count()
+        self.lines.iter().map(|line| u64::from(is(&line))).sum()
+    }
+
+    /// Its checks; what does not apply to the kernel was not skipped.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            passed: self.count("ok"),
+            failed: self.count("FAIL"),
+            skipped: 0,
+        }
     }
 
     /// Something was checked, nothing failed, and the guest reached its end.

@@ -170,7 +170,7 @@ def systemd_run(r):
 
 def systemd_run_bus(r):
     """The same by the bus, not by systemd's own socket."""
-    command("busctl", "--expect-reply=no", "--", "call", "org.freedesktop.systemd1",
+    command("busctl", "--", "call", "org.freedesktop.systemd1",
             "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager", "StartTransientUnit",
             "ssa(sv)a(sa(sv))", f"{r['token']}.service", "fail", "1", "ExecStart", "a(sasb)", "1",
             "/bin/sh", "3", "sh", "-c", f"echo {r['token']} >{r['fifo']}", "false", "0")

@@ -15,6 +15,11 @@ from ways import call, libc, send, syscall, write
 CGROUP = "/sys/fs/cgroup"
 
 
+def slot(r):
+    """Where in the buffer this way writes."""
+    return r["buffer"] + 64 * r["slot"]
+
+
 def filled(r):
     return r["token"].encode().ljust(64, b"\0")
 
@@ -26,14 +31,14 @@ def pidfd_getfd(r):
 
 def memory_file(r):
     with open(f"/proc/{r['victim']}/mem", "r+b", buffering=0) as memory:
-        memory.seek(r["buffer"])
+        memory.seek(slot(r))
         memory.write(filled(r))
 
 
 def process_vm_writev(r):
     text = ctypes.create_string_buffer(filled(r), 64)
     ours = (ctypes.c_uint64 * 2)(ctypes.addressof(text), 64)
-    theirs = (ctypes.c_uint64 * 2)(r["buffer"], 64)
+    theirs = (ctypes.c_uint64 * 2)(slot(r), 64)
     syscall(311, r["victim"], ours, 1, theirs, 1, 0)
 
 
@@ -45,7 +50,7 @@ def ptrace(r):
         text = filled(r)
         for at in range(0, 64, 8):
             (word,) = struct.unpack_from("=q", text, at)
-            syscall(101, poke, r["victim"], r["buffer"] + at, word)
+            syscall(101, poke, r["victim"], slot(r) + at, word)
     finally:
         libc.syscall(101, detach, r["victim"], 0, 0)
 

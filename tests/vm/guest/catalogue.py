@@ -161,7 +161,7 @@ SOCKETS = [
     Way("unix_served", "a helper connects to the agent's unix socket", call="unix"),
     Way("dbus_hello", "D-Bus: the system bus", "ok"),
     Way("journal_log", "the journal's socket", lambda r: host.until("the journal", lambda: r["token"] in host.run(
-        "journalctl", "-b", "--no-pager", "-o", "cat", "-n", "20"), 5)),
+        "journalctl", "-b", "--no-pager", "-o", "cat", "-t", "agent", "-n", "5"), 3)),
 ]
 for _name, _family, _kind, _proto in (
     ("AF_XDP", 44, 3, 0), ("AF_ALG", 38, 5, 0), ("TIPC", 30, 1, 0), ("RDS", 21, 5, 0), ("KCM", 41, 2, 0),

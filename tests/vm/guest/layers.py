@@ -77,7 +77,7 @@ class Agent:
 
     def __init__(self, prefix, descriptors):
         # High numbers, so that one that was closed is not taken for another.
-        self.fds = {name: os.dup2(thing if isinstance(thing, int) else thing.fileno(), 200 + at)
+        self.fds = {name: os.dup2(thing if isinstance(thing, int) else thing.fileno(), 900 + at)
                     for at, (name, thing) in enumerate(descriptors.items())}
         words = [*prefix, "python3", "-B", f"{host.PAYLOAD}/guest/inside.py"]
         self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

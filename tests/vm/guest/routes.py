@@ -49,6 +49,8 @@ ALLOWED = {
 # unix addresses before 6.7 (layer `unix`), signals by Landlock before 6.12.
 UNIX = {way.name for way in catalogue.SOCKETS if "unix" in way.request} | {"unix_rights", "dbus_hello", "journal_log"}
 SIGNALS = {"signal_outside", "pidfd_signal", "file_owner_signal"}
+# How long an agent waits for somebody outside, in seconds: long where he must come.
+PATIENCE = {NONE: 4, HOOKS: 2}
 # What a kernel answers that does not have the thing at all.
 ABSENT = {"EPROTONOSUPPORT", "ESOCKTNOSUPPORT", "EAFNOSUPPORT", "ENOSYS", "ENODEV", "ENOENT", "ENXIO", "ENOTSUP"}
 CONTROLS = ("kernel/core_pattern", "kernel/modprobe", "kernel/hostname", "net/ipv4/ip_forward")
@@ -102,7 +104,7 @@ class Run:
             "vsock": VSOCK, "netlink": 77_777, "fds": self.agent.fds, "fifo": outside.fifo, "file": outside.file,
             "key": outside.key, "mqueue": "routes", "ko": outside.module, "sibling": "no-gate",
             "meet": f"/tmp/meet-{self.number}-{port}", "dgram": f"{DIRECTORY}/dgram",
-            "link": outside.link, **self.victim.request, **way.request,
+            "patience": PATIENCE.get(self.layer, 0.6), "link": outside.link, **self.victim.request, **way.request,
             "service": SERVICES[self.number * 4 + way.request.get("service", 0)],
         }
 
@@ -240,7 +242,9 @@ def tables(runs, applies):
         counts = [len(runs[layer, user].reaches & applies) for user in USERS]
         text.append(f"| {layer} | {counts[0]} | {counts[1]} |")
     text.append("")
-    for layer in (HOOKS, LAUNCHER, LSM, ALL):
+    text.append("What is still reached, with the launcher or with BPF LSM:")
+    text.append("")
+    for layer in (LAUNCHER, LSM, ALL):
         for user, title in zip(USERS, ("root", "user")):
             names = [way.what for way in catalogue.WAYS if way.name in runs[layer, user].reaches & applies]
             text.append(f"- {layer}, {title}: " + ("; ".join(names) or "nothing") + ".")

@@ -34,7 +34,8 @@ def sysrq(_):
 
 
 def kernel_log(r):
-    write("/dev/kmsg", r["token"])
+    # Without the end of the line the kernel shows it only when more is said.
+    write("/dev/kmsg", r["token"] + "\n")
 
 
 def uevent_helper(r):

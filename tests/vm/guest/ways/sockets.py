@@ -136,7 +136,7 @@ def passed_socket(r):
     u = s.socket(s.AF_UNIX, s.SOCK_DGRAM)
     u.bind(r["meet"])
     os.chmod(r["meet"], 0o777)
-    u.settimeout(0.6)
+    u.settimeout(r["patience"])
     _, ancillary, flags, _ = u.recvmsg(100, 1000)
     if not ancillary:
         raise OSError(13, f"no descriptor came, flags {flags:#x}")
@@ -193,7 +193,7 @@ def unix_served(r):
     u.bind(r["meet"])
     os.chmod(r["meet"], 0o777)
     u.listen()
-    u.settimeout(0.6)
+    u.settimeout(r["patience"])
     u.accept()[0].send(body(r))
 
 
@@ -202,7 +202,7 @@ def tcp_served(r, family=s.AF_INET):
     t.setsockopt(s.SOL_SOCKET, s.SO_REUSEADDR, 1)
     t.bind(("", r["port"]))
     t.listen()
-    t.settimeout(0.5)
+    t.settimeout(r["patience"])
     t.accept()[0].send(body(r))
 
 
@@ -216,14 +216,14 @@ def tcp_served_autobind(r):
     t.listen()
     with open(r["meet"], "w") as file:
         file.write(str(t.getsockname()[1]))
-    t.settimeout(0.5)
+    t.settimeout(r["patience"])
     t.accept()[0].send(body(r))
 
 
 def udp_served(r):
     u = s.socket(s.AF_INET, s.SOCK_DGRAM)
     u.bind(("", r["port"]))
-    u.settimeout(0.5)
+    u.settimeout(r["patience"])
     return u.recv(100).decode()
 
 

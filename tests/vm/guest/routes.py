@@ -30,7 +30,9 @@ OBJECTS = FILES | {"shared_memory", "message_queue", "posix_queue"}
 SPOOLS = {"cron_table", "at_job"}
 # A few bits in what processes of one user may change of each other: an agent should have
 # a user of its own.
-SAME_USER = {"limits", "priority"}
+SAME_USER = {"priority"}
+# The same in resource limits, which the launcher's filter closes.
+LIMITS = {"limits"}
 # A key's name; the launcher's filter has no such calls.
 KEYS = {"keyring"}
 # An ordinary user's own files, for whoever would execute them.
@@ -38,11 +40,11 @@ OWN_FILES = {"set_user_id"}
 # Somebody outside who comes into the session. No filter of system calls sees who it is.
 VISITORS = {"passed_socket", "unix_served"}
 ALLOWED = {
-    (LSM, "root"): OBJECTS | KEYS | SPOOLS | OWN_FILES | SAME_USER | {"cron_file"},
-    (LSM, "agent"): OBJECTS | KEYS | SPOOLS | OWN_FILES | SAME_USER,
-    (LAUNCHER, "root"): FILES | VISITORS | {"limits"},
+    (LSM, "root"): OBJECTS | KEYS | SPOOLS | OWN_FILES | SAME_USER | LIMITS | {"cron_file"},
+    (LSM, "agent"): OBJECTS | KEYS | SPOOLS | OWN_FILES | SAME_USER | LIMITS,
+    (LAUNCHER, "root"): FILES | VISITORS,
     (LAUNCHER, "agent"): OBJECTS | OWN_FILES | SAME_USER | VISITORS,
-    (ALL, "root"): FILES | {"limits"},
+    (ALL, "root"): FILES,
     (ALL, "agent"): OBJECTS | OWN_FILES | SAME_USER,
 }
 # What older kernels can't give without BPF LSM, which the daemon then names as missing:

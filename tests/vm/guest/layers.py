@@ -14,6 +14,10 @@ import subprocess
 
 import host
 
+USERS = ("root", "agent")
+NONE, HOOKS, LSM = "none", "all cgroup hooks", "all cgroup hooks + BPF LSM"
+LAUNCHER, ALL = "all cgroup hooks + launcher", "all cgroup hooks + BPF LSM + launcher"
+
 PINS = "/sys/fs/bpf/portcullis"
 libc = ctypes.CDLL(None, use_errno=True)
 

@@ -51,7 +51,7 @@ def each_program(lsm, outside, runs, number, make):
 
 
 def alone(lsm, hook, tries, way, port, runs):
-    was_open = way.name in runs["all cgroup hooks", tries.user].reaches
+    was_open = way.name in runs[layers.HOOKS, tries.user].reaches
     link = lsm.attach(hook)
     try:
         answer = tries.one(way, port)

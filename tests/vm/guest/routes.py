@@ -1,8 +1,7 @@
 """Every way out, tried as root and as an ordinary user, layer by layer.
 
-`reached` is what somebody outside has seen, or the host's changed state. Without a gate
-nearly all must be reached, or the tries prove nothing; with BPF LSM, and with the
-launcher, none but those that are named here with the reason.
+Root and the user try at the same time. `reached` is what somebody outside has seen, or the
+host's changed state. Absent: what may be reached, which is in verdict.py.
 """
 
 import os
@@ -14,47 +13,14 @@ import catalogue
 import host
 import layers
 import proofs
+import verdict
+from layers import ALL, HOOKS, LAUNCHER, LSM, NONE, USERS
 from outside import DEVICE, DIRECTORY, OWN4, SERVICES, SINK4, SINK6, VSOCK, Outside, Victim
-from report import note, say, table
+from report import say
 
-USERS = ("root", "agent")
-NONE, HOOKS, LSM = "none", "all cgroup hooks", "all cgroup hooks + BPF LSM"
-LAUNCHER, ALL = "all cgroup hooks + launcher", "all cgroup hooks + BPF LSM + launcher"
-
-# What may be reached, and why. Objects that permissions open to the agent and that somebody
-# outside reads: nothing that a gate of connections sees. A root caller's launcher leaves
-# the IPC namespace.
-FILES = {"named_pipe", "plain_file"}
-OBJECTS = FILES | {"shared_memory", "message_queue", "posix_queue"}
-# Files that somebody outside executes, where nothing but permissions guards them.
-SPOOLS = {"cron_table", "at_job"}
-# A few bits in what processes of one user may change of each other: an agent should have
-# a user of its own.
-SAME_USER = {"priority"}
-# The same in resource limits, which the launcher's filter closes.
-LIMITS = {"limits"}
-# A key's name; the launcher's filter has no such calls.
-KEYS = {"keyring"}
-# An ordinary user's own files, for whoever would execute them.
-OWN_FILES = {"set_user_id"}
-# Somebody outside who comes into the session. No filter of system calls sees who it is.
-VISITORS = {"passed_socket", "unix_served"}
-ALLOWED = {
-    (LSM, "root"): OBJECTS | KEYS | SPOOLS | OWN_FILES | SAME_USER | LIMITS | {"cron_file"},
-    (LSM, "agent"): OBJECTS | KEYS | SPOOLS | OWN_FILES | SAME_USER | LIMITS,
-    (LAUNCHER, "root"): FILES | VISITORS,
-    (LAUNCHER, "agent"): OBJECTS | OWN_FILES | SAME_USER | VISITORS,
-    (ALL, "root"): FILES,
-    (ALL, "agent"): OBJECTS | OWN_FILES | SAME_USER,
-}
-# What older kernels can't give without BPF LSM, which the daemon then names as missing:
-# unix addresses before 6.7 (layer `unix`), signals by Landlock before 6.12.
-UNIX = {way.name for way in catalogue.SOCKETS if "unix" in way.request} | {"unix_rights", "dbus_hello", "journal_log"}
-SIGNALS = {"signal_outside", "pidfd_signal", "file_owner_signal"}
 # How long an agent waits for somebody outside, in seconds: long where he must come.
 PATIENCE = {NONE: 4, HOOKS: 2}
-# What a kernel answers that does not have the thing at all.
-ABSENT = {"EPROTONOSUPPORT", "ESOCKTNOSUPPORT", "EAFNOSUPPORT", "ENOSYS", "ENODEV", "ENOENT", "ENXIO", "ENOTSUP"}
+# What a try may change and is put back.
 CONTROLS = ("kernel/core_pattern", "kernel/modprobe", "kernel/hostname", "net/ipv4/ip_forward")
 
 POLICY = """version: 1
@@ -205,54 +171,6 @@ def undo(way, request):
 saved = {}
 
 
-def older():
-    version = tuple(int(part) for part in os.uname().release.split(".")[:2])
-    return (UNIX if version < (6, 7) else set()) | (SIGNALS if version < (6, 12) else set())
-
-
-def compare(layer, run, applies):
-    """One line for a layer and user; each route that reaches and may not is a failure."""
-    allowed = ALLOWED.get((layer, run.user))
-    if layer == LAUNCHER:
-        allowed = allowed | older()
-    reaches = run.reaches & applies
-    if allowed is not None:
-        for name in sorted(reaches - allowed):
-            note("routes", f"{layer}, {run.user}: {name}", "FAIL", f"reached: {run.results[name][2]}")
-    broken = {name: result[2] for name, result in run.results.items()
-              if result[2]["errno"] in ("BROKEN", "DIED")}
-    for name, answer in broken.items():
-        note("routes", f"{layer}, {run.user}: {name}", "FAIL", f"the try is broken: {answer}")
-    note("routes", f"{layer}, {run.user}", "ok", f"reached {len(reaches)} of {len(applies)}")
-
-
-def prove_real(run):
-    """Without a gate root reaches everything that this kernel has."""
-    absent = {name for name, (_, _, answer, _) in run.results.items()
-              if name not in run.reaches and answer["errno"] in ABSENT}
-    for name in sorted(absent):
-        note("routes", f"{name}", "-", f"not in this kernel: {run.results[name][2]}")
-    applies = set(run.results) - absent
-    for name in sorted(applies - run.reaches):
-        note("routes", f"without a gate: {name}", "FAIL", f"not reached: {run.results[name][2]}")
-    return applies
-
-
-def tables(runs, applies):
-    text = ["| layers in force | root: reached of {0} | user: reached of {0} |".format(len(applies)), "|---|---|---|"]
-    for layer in (NONE, HOOKS, LAUNCHER, LSM, ALL):
-        counts = [len(runs[layer, user].reaches & applies) for user in USERS]
-        text.append(f"| {layer} | {counts[0]} | {counts[1]} |")
-    text.append("")
-    text.append("What is still reached, with the launcher or with BPF LSM:")
-    text.append("")
-    for layer in (LAUNCHER, LSM, ALL):
-        for user, title in zip(USERS, ("root", "user")):
-            names = [way.what for way in catalogue.WAYS if way.name in runs[layer, user].reaches & applies]
-            text.append(f"- {layer}, {title}: " + ("; ".join(names) or "nothing") + ".")
-    table("\n".join(text) + "\n")
-
-
 def tried():
     """The part `routes`; the daemon is installed and in force."""
     configure()
@@ -271,7 +189,7 @@ def tried():
                 runs[layer, done.user] = done.conclude()
 
     run(NONE, layers.without_gate)
-    applies = prove_real(runs[NONE, "root"])
+    applies = verdict.prove_real(runs[NONE, "root"])
     layers.restart()
     outside.find_link()
     run(LSM, layers.bare)
@@ -281,7 +199,7 @@ def tried():
     run(LAUNCHER, layers.launched)
     run(HOOKS, layers.bare)
     for (layer, _), done in runs.items():
-        compare(layer, done, applies)
+        verdict.compare(layer, done, applies)
     proofs.each_program(lsm, outside, runs, number, Run)
-    tables(runs, applies)
+    verdict.tables(runs, applies)
     layers.restart()

@@ -18,6 +18,7 @@ USERS = ("root", "agent")
 NONE, HOOKS, LSM = "none", "all cgroup hooks", "all cgroup hooks + BPF LSM"
 LAUNCHER, ALL = "all cgroup hooks + launcher", "all cgroup hooks + BPF LSM + launcher"
 
+SIBLING = "/sys/fs/cgroup/no-gate"
 PINS = "/sys/fs/bpf/portcullis"
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -58,11 +59,9 @@ def restart():
 
 
 def without_gate(user):
-    """In a cgroup of its own beside the gate's."""
-    path = "/sys/fs/cgroup/no-gate"
-    os.makedirs(path, exist_ok=True)
+    """In a cgroup beside the gate's."""
     become = [] if user == "root" else ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
-    return ["sh", "-c", f'echo $$ >{path}/cgroup.procs; exec "$@"', "sh", *become]
+    return ["sh", "-c", f'echo $$ >{SIBLING}/cgroup.procs; exec "$@"', "sh", *become]
 
 
 def bare(user):

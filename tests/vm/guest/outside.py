@@ -75,7 +75,7 @@ class Outside:
         self._helpers()
         self._objects()
         self.module = host.run("modinfo", "-n", "dummy")
-        self.find_link()
+        self.find_link("getpeername6")
         threading.Thread(target=self._watch, daemon=True).start()
 
     # --- what is seen -------------------------------------------------------------------
@@ -308,9 +308,9 @@ class Outside:
         """Does another process of the user see the key?"""
         return r["token"] in host.run("cat", "/proc/keys", user=r["user"])
 
-    def find_link(self):
+    def find_link(self, hook):
         """One of the gate's programs, for those who would detach it."""
-        self.link = layers.pinned(f"{layers.PINS}/links/getpeername6")["id"]
+        self.link = layers.pinned(f"{layers.PINS}/links/{hook}")["id"]
 
     def is_detached(self, r):
         """Has the link that we have pinned lost its cgroup?"""

@@ -198,6 +198,7 @@ PROCESSES = [
     Way("fsmount_cgroup", "a cgroup2 mount by fsmount()"),
     Way("move_mount", "move_mount()", "ok"),
     Way("mount_tmpfs", "mount()", "ok"),
+    Way("filesystem_module", "mount(): the kernel loads a module for us", loaded("overlay")),
     Way("enter_netns", "setns() into the sink's network namespace"),
     Way("enter_init", "setns() into PID 1's namespaces", "ok"),
     Way("pidfd_setns", "setns() by a pidfd", "ok"),

@@ -29,7 +29,7 @@ SHOWN_BY = {
     "sb_mount": ("mount_tmpfs", "root"),
     "move_mount": ("move_mount", "root"),
     "userns_create": ("user_namespace", "agent"),
-    "kernel_module_request": ("alg_module", "agent"),
+    "kernel_module_request": ("filesystem_module", "root"),
 }
 MOUNT = "import ctypes, sys; sys.exit(ctypes.CDLL(None).mount(b'x', b'/mnt', b'tmpfs', 0, None) != 0)"
 

@@ -153,6 +153,7 @@ def undo(way, request):
     run = request["run"]
     for words in {
         "module": [("modprobe", "-r", "dummy")], "alg_module": [("modprobe", "-r", "wp512")],
+        "filesystem_module": [("modprobe", "-r", "overlay")],
         "route": [("ip", "route", "del", f"203.0.113.{run}")],
         "address": [("ip", "address", "del", f"203.0.113.{100 + run}/32", "dev", "lo")],
         "traffic_control": [("tc", "qdisc", "del", "dev", DEVICE, "root")],

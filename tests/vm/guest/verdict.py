@@ -43,7 +43,7 @@ UNIX = {way.name for way in catalogue.SOCKETS if "unix" in way.request} | {"unix
 SIGNALS = {"signal_outside", "pidfd_signal", "file_owner_signal"}
 # What a kernel may lack, and what it answers then.
 MAY_BE_ABSENT = {way.name for way in catalogue.SOCKETS if way.name.startswith("family_")} | {
-    "sctp", "dccp", "udplite", "udplite_connected", "ports", "uevent_helper"}
+    "sctp", "dccp", "udplite", "udplite_connected", "ports", "uevent_helper", "alg_module"}
 ABSENT = {"EPROTONOSUPPORT", "ESOCKTNOSUPPORT", "EAFNOSUPPORT", "ENOSYS", "ENODEV", "ENOENT", "ENXIO", "ENOTSUP"}
 
 

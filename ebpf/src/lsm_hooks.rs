@@ -67,6 +67,11 @@ fn lsm_mmap_file(ctx: LsmContext) -> i32 {
     files::map(&ctx)
 }
 
+#[lsm(hook = "file_fcntl")]
+fn lsm_file_fcntl(ctx: LsmContext) -> i32 {
+    files::fcntl(&ctx)
+}
+
 #[lsm(hook = "ptrace_access_check")]
 fn lsm_ptrace_access_check(ctx: LsmContext) -> i32 {
     tasks::ptrace(&ctx)

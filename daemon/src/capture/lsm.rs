@@ -28,7 +28,7 @@ const MODULES: &str = "/sys/kernel/security/lsm";
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 /// What every kernel from 6.1 on has; the program's name has `lsm_` before it.
-const HOOKS: [&str; 33] = [
+const HOOKS: [&str; 34] = [
     // First, so that a launcher that is there already is seen to become an agent.
     "bprm_committed_creds",
     "socket_create",
@@ -43,6 +43,7 @@ const HOOKS: [&str; 33] = [
     "file_receive",
     "file_ioctl",
     "mmap_file",
+    "file_fcntl",
     "ptrace_access_check",
     "task_kill",
     "task_alloc",

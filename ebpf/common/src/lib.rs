@@ -348,6 +348,8 @@ pub mod hook {
     pub const LSM_INODE_FILE_SETATTR: u32 = 65;
     /// `lsm/mmap_file`.
     pub const LSM_MMAP_FILE: u32 = 66;
+    /// `lsm/file_fcntl`.
+    pub const LSM_FILE_FCNTL: u32 = 67;
 }
 
 /// An address. In words, because the kernel gives it so and the programs would else take

@@ -1,5 +1,6 @@
-//! `file_open`, `file_permission`, `mmap_file`, `file_receive`, `file_ioctl`: the gate's own
-//! files, the kernel's controls and devices, and sockets that came in as descriptors.
+//! `file_open`, `file_permission`, `mmap_file`, `file_receive`, `file_ioctl`, `file_fcntl`: the
+//! gate's own files, the kernel's controls and devices, sockets that came in as descriptors,
+//! and signals by descriptor.
 //!
 //! `file_permission` is asked at every read and write, `mmap_file` for the rest, so they
 //! also hold descriptors that were open before the session was. Absent: other files, which are for file permissions.
@@ -9,7 +10,7 @@ use portcullis_ebpf_common::lsm::{LsmConfig, PROC_MAGIC, hidden, is_control, may
 use portcullis_ebpf_common::{hook, reason};
 
 use super::kernel::{pointer, read16, read32, read64};
-use super::place::{held, is_launching, made_here};
+use super::place::{held, is_launching, made_here, process};
 use super::{EACCES, EPERM, PASS, hidden as own, report};
 
 const S_IFMT: u16 = 0o170_000;
@@ -123,8 +124,12 @@ pub fn ioctl(ctx: &LsmContext) -> i32 {
     // Both type into a terminal that a shell outside may read.
     const TIOCSTI: u32 = 0x5412;
     const TIOCLINUX: u32 = 0x541c;
+    // Both are F_SETOWN for sockets.
+    const FIOSETOWN: u32 = 0x8901;
+    const SIOCSPGRP: u32 = 0x8902;
     let request = ctx.arg::<u32>(1);
-    if (request != TIOCSTI && request != TIOCLINUX) || held().is_none() {
+    let is_refused = matches!(request, TIOCSTI | TIOCLINUX | FIOSETOWN | SIOCSPGRP);
+    if !is_refused || held().is_none() {
         return PASS;
     }
     report(hook::LSM_FILE_IOCTL, reason::PRIVILEGE, request);
@@ -135,6 +140,23 @@ pub fn ioctl(ctx: &LsmContext) -> i32 {
 #[inline(always)]
 fn wanted(writes: bool) -> u32 {
     if writes { hidden::WRITE } else { hidden::READ }
+}
+
+/// The owner of a descriptor, whom the kernel signals when there is input. `task_kill` is
+/// not asked for these signals. A process may name itself.
+#[inline(always)]
+pub fn fcntl(ctx: &LsmContext) -> i32 {
+    const F_SETOWN: u32 = 8;
+    const F_SETOWN_EX: u32 = 15;
+    let command = ctx.arg::<u32>(1);
+    if (command != F_SETOWN && command != F_SETOWN_EX) || held().is_none() {
+        return PASS;
+    }
+    if command == F_SETOWN && ctx.arg::<u64>(2) == u64::from(process()) {
+        return PASS;
+    }
+    report(hook::LSM_FILE_FCNTL, reason::OUTSIDE_PROCESS, command);
+    EPERM
 }
 
 /// A socket that was made elsewhere. A descriptor that only names a socket's path

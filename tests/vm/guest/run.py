@@ -11,6 +11,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import hidden
 import host
+import routes
 import service
 from report import note, say
 
@@ -28,7 +29,8 @@ def main():
         service.refused_kernel()
         return
     only = read("only", "all")
-    host.database()
+    if only != "routes":
+        host.database()
     if not service.installed():
         return
     if only in ("all", "service"):
@@ -37,6 +39,8 @@ def main():
         service.sandbox()
     if only in ("all", "hidden"):
         hidden.checks()
+    if only in ("all", "routes"):
+        routes.tried()
     service.released()
 
 

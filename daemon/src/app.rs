@@ -35,6 +35,7 @@ use crate::control::{agent_socket, inside, server};
 use crate::dns::{self, Resolver};
 use crate::identity::Registry;
 use crate::identity::token::Verifier;
+use crate::metrics::Metrics;
 use crate::protocol::postgres::analyse;
 use crate::proxy::{self, Destinations, Limits, Parts, Proxy};
 use namespaces::Namespaces;
@@ -129,11 +130,13 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let registry = Arc::new(Registry::default());
     let adopted = sessions::adopt(&gate, &registry)?;
     let destinations = Arc::new(ArcSwap::from_pointee(Destinations::default()));
+    let metrics = Arc::new(Metrics::default());
     let resolver = Arc::new(Resolver::new(dns::Parts {
         policy: policies.current(),
         sessions: Arc::clone(&registry),
         audit: Arc::clone(&audit),
         askers: Arc::clone(&gate) as _,
+        metrics: Arc::clone(&metrics),
     }));
     let proxy = Arc::new(Proxy::new(Parts {
         policy: policies.current(),
@@ -142,6 +145,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         audit: Arc::clone(&audit),
         origins: Arc::clone(&gate) as _,
         resolver: Arc::clone(&resolver),
+        metrics,
         limits: limits(&config),
     }));
     let reach = tasks::Reach {
@@ -173,6 +177,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         &config,
     )?);
     sessions.allow_unix_sockets();
+    sessions.hide_files()?;
     let metrics = server::bind_metrics(config.metrics.listen)?;
     let started = StartBody {
         version: env!("CARGO_PKG_VERSION"),

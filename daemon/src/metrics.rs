@@ -56,6 +56,7 @@ pub struct Metrics {
     connections: AtomicU64,
     refused: Counts<&'static str>,
     gate_refused: Counts<(&'static str, String)>,
+    dns_refused: Counts<&'static str>,
     events_lost: AtomicU64,
 }
 
@@ -99,6 +100,11 @@ impl Metrics {
         self.gate_refused.add((layer, reason.to_owned()), 1);
     }
 
+    /// A name was not answered.
+    pub fn dns_refused(&self, reason: &'static str) {
+        self.dns_refused.add(reason, 1);
+    }
+
     /// Kernel events that were lost since the maps were made.
     pub fn set_events_lost(&self, lost: u64) {
         self.events_lost.store(lost, Ordering::Relaxed);
@@ -121,6 +127,11 @@ impl Metrics {
         self.gate_refused
             .write(&mut text, "gate_refused_total", help, |(layer, reason)| {
                 format!("layer=\"{layer}\",reason=\"{}\"", escaped(reason))
+            });
+        let help = "Names that were not answered.";
+        self.dns_refused
+            .write(&mut text, "dns_refused_total", help, |reason| {
+                format!("reason=\"{}\"", escaped(reason))
             });
         self.write_plain(&mut text, gauges);
         text
@@ -207,6 +218,8 @@ mod tests {
         metrics.decided(&"shop".into(), "deny");
         metrics.gate_refused("connect4", "not TCP");
         metrics.refused("no \"service\"");
+        metrics.dns_refused("not a query");
+        metrics.dns_refused("not a query");
         metrics.connected();
         metrics.set_events_lost(7);
         let text = metrics.render(&Gauges {
@@ -219,6 +232,7 @@ mod tests {
             "portcullis_decisions_total{service=\"shop\",decision=\"deny\"} 1",
             "portcullis_gate_refused_total{layer=\"connect4\",reason=\"not TCP\"} 1",
             "portcullis_connections_refused_total{reason=\"no \\\"service\\\"\"} 1",
+            "portcullis_dns_refused_total{reason=\"not a query\"} 2",
             "portcullis_connections_total 1",
             "portcullis_events_lost_total 7",
             "portcullis_sessions 3",

@@ -4,7 +4,8 @@ use aya_ebpf::macros::lsm;
 use aya_ebpf::programs::LsmContext;
 use portcullis_ebpf_common::hook;
 
-use crate::lsm::{files, privileges, sockets, tasks, unix};
+use crate::lsm::kernel::pointer;
+use crate::lsm::{files, inodes, privileges, sockets, tasks, unix};
 
 #[lsm(hook = "socket_create")]
 fn lsm_socket_create(ctx: LsmContext) -> i32 {
@@ -61,6 +62,16 @@ fn lsm_file_ioctl(ctx: LsmContext) -> i32 {
     files::ioctl(&ctx)
 }
 
+#[lsm(hook = "mmap_file")]
+fn lsm_mmap_file(ctx: LsmContext) -> i32 {
+    files::map(&ctx)
+}
+
+#[lsm(hook = "file_fcntl")]
+fn lsm_file_fcntl(ctx: LsmContext) -> i32 {
+    files::fcntl(&ctx)
+}
+
 #[lsm(hook = "ptrace_access_check")]
 fn lsm_ptrace_access_check(ctx: LsmContext) -> i32 {
     tasks::ptrace(&ctx)
@@ -109,4 +120,74 @@ fn lsm_userns_create(_ctx: LsmContext) -> i32 {
 #[lsm(hook = "kernel_module_request")]
 fn lsm_kernel_module_request(_ctx: LsmContext) -> i32 {
     privileges::never(hook::LSM_MODULE_REQUEST)
+}
+
+#[lsm(hook = "inode_create")]
+fn lsm_inode_create(ctx: LsmContext) -> i32 {
+    inodes::change(pointer(&ctx, 1), hook::LSM_INODE_CREATE)
+}
+
+#[lsm(hook = "inode_link")]
+fn lsm_inode_link(ctx: LsmContext) -> i32 {
+    inodes::link(&ctx)
+}
+
+#[lsm(hook = "inode_unlink")]
+fn lsm_inode_unlink(ctx: LsmContext) -> i32 {
+    inodes::remove(pointer(&ctx, 1), hook::LSM_INODE_UNLINK)
+}
+
+#[lsm(hook = "inode_symlink")]
+fn lsm_inode_symlink(ctx: LsmContext) -> i32 {
+    inodes::change(pointer(&ctx, 1), hook::LSM_INODE_SYMLINK)
+}
+
+#[lsm(hook = "inode_mkdir")]
+fn lsm_inode_mkdir(ctx: LsmContext) -> i32 {
+    inodes::change(pointer(&ctx, 1), hook::LSM_INODE_MKDIR)
+}
+
+#[lsm(hook = "inode_rmdir")]
+fn lsm_inode_rmdir(ctx: LsmContext) -> i32 {
+    inodes::remove(pointer(&ctx, 1), hook::LSM_INODE_RMDIR)
+}
+
+#[lsm(hook = "inode_mknod")]
+fn lsm_inode_mknod(ctx: LsmContext) -> i32 {
+    inodes::change(pointer(&ctx, 1), hook::LSM_INODE_MKNOD)
+}
+
+#[lsm(hook = "inode_rename")]
+fn lsm_inode_rename(ctx: LsmContext) -> i32 {
+    inodes::rename(&ctx)
+}
+
+#[lsm(hook = "inode_setattr")]
+fn lsm_inode_setattr(ctx: LsmContext) -> i32 {
+    inodes::set_attributes(&ctx)
+}
+
+#[lsm(hook = "inode_setxattr")]
+fn lsm_inode_setxattr(ctx: LsmContext) -> i32 {
+    inodes::change(pointer(&ctx, 1), hook::LSM_INODE_SETXATTR)
+}
+
+#[lsm(hook = "inode_removexattr")]
+fn lsm_inode_removexattr(ctx: LsmContext) -> i32 {
+    inodes::change(pointer(&ctx, 1), hook::LSM_INODE_REMOVEXATTR)
+}
+
+#[lsm(hook = "inode_set_acl")]
+fn lsm_inode_set_acl(ctx: LsmContext) -> i32 {
+    inodes::change(pointer(&ctx, 1), hook::LSM_INODE_SET_ACL)
+}
+
+#[lsm(hook = "inode_remove_acl")]
+fn lsm_inode_remove_acl(ctx: LsmContext) -> i32 {
+    inodes::change(pointer(&ctx, 1), hook::LSM_INODE_REMOVE_ACL)
+}
+
+#[lsm(hook = "inode_file_setattr")]
+fn lsm_inode_file_setattr(ctx: LsmContext) -> i32 {
+    inodes::change(pointer(&ctx, 0), hook::LSM_INODE_FILE_SETATTR)
 }

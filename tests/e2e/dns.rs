@@ -16,6 +16,7 @@ use portcullis_tests::netns::NamedNetns;
 use portcullis_tests::process::{self, Finished};
 use serde_json::Value;
 
+use crate::metrics;
 use crate::stage::Stage;
 
 const HOSTS: &str = "127.0.0.1 localhost\n127.0.0.1 db.corp.test\n127.0.0.1 also.corp.test\n\
@@ -94,6 +95,9 @@ fn other_names_are_refused_at_once_and_recorded() {
         assert_eq!(text(&line, "command"), "getent");
         assert!(text(&line, "resolver").ends_with(":53"));
     }
+    let counted =
+        "portcullis_dns_refused_total{reason=\"no service of the session has this name\"}";
+    metrics::wait_for(&stage.daemon, counted, |count| count >= 3);
 }
 
 #[test]

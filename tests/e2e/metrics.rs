@@ -34,7 +34,7 @@ fn value(text: &str, start: &str) -> Option<u64> {
     lines.find_map(|line| line.strip_prefix(start)?.trim().parse().ok())
 }
 
-fn wait_for(daemon: &Daemon, start: &str, fits: impl Fn(u64) -> bool) {
+pub fn wait_for(daemon: &Daemon, start: &str, fits: impl Fn(u64) -> bool) {
     let what = format!("`{start}` to fit");
     let look = || {
         Ok(value(&metrics(daemon), start)

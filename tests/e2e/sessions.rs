@@ -212,7 +212,10 @@ fn a_session_inside_a_session_has_the_roles_it_was_given_and_no_others() {
     let (said, code) = inside(&stage, "--role reader", &products);
     assert_eq!((said.as_str(), code), ("50\n", 0));
     let (said, code) = inside(&stage, "--role reader", &orders);
-    assert!(code != 0 && said.contains("no rule of role reader"), "{said}");
+    assert!(
+        code != 0 && said.contains("no rule of role reader"),
+        "{said}"
+    );
     assert_eq!(
         inside(&stage, "--role analyst", &orders),
         ("300\n".into(), 0)

@@ -1,5 +1,6 @@
-//! `cargo xtask test`: builds, then runs the unit, kernel and end-to-end tests, and closes
-//! with plain counts over all of them.
+//! `cargo xtask test`: builds, then runs the unit, kernel and end-to-end tests, those in a
+//! virtual machine with BPF LSM (one kernel; `cargo xtask vm-test` has the others), and
+//! closes with plain counts over all of them.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -7,12 +8,12 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::test_counts::Counts;
-use crate::{build, root, setup};
+use crate::{build, root, setup, vm_test};
 
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only the tests whose name contains this.
+    /// Only the tests whose name contains this, and no virtual machine.
     filter: Option<String>,
 }
 
@@ -56,6 +57,14 @@ pub fn run(args: &Args) -> Result<()> {
         total.add(counts);
         if !succeeded {
             broken.push(*group);
+        }
+    }
+    if args.filter.is_none() {
+        println!("\n=== tests in the virtual machine ===");
+        let (counts, succeeded) = vm_test::usual()?;
+        total.add(counts);
+        if !succeeded {
+            broken.push("virtual machine");
         }
     }
     println!("\n{total}");

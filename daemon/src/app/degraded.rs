@@ -31,7 +31,8 @@ fn lsm(why: &str) -> MissingLayer {
         name: "lsm",
         why: why.into(),
         leaves_open: "for processes that `portcullis run` did not start: other socket families, \
-                      inherited sockets, other processes, mounts and capabilities",
+                      inherited sockets, other processes, mounts and capabilities, and for root \
+                      among them the gate's pins and the daemon's files",
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::capture::OwnFiles;
 use crate::config::{Config, DEFAULT_PATH};
 use crate::policy::{CredentialRef, Policy};
 
@@ -37,6 +38,22 @@ pub(super) fn credentials(policy: &Policy) -> Vec<PathBuf> {
     hidden
 }
 
+/// What the kernel programs hold against every session, whoever started it: the same files,
+/// each credential by itself too (its directory may be shared, or its path a link), and the
+/// daemon's own program.
+pub(super) fn from_every_session(of_config: &[PathBuf], policy: &Policy) -> OwnFiles {
+    let files = policy.services().map(|service| {
+        let CredentialRef::File(path) = &service.credential;
+        path.clone()
+    });
+    let mut hidden = [of_config, &credentials(policy)].concat();
+    hidden.extend(files);
+    OwnFiles {
+        hidden,
+        kept: std::env::current_exe().into_iter().collect(),
+    }
+}
+
 fn directory_or_file(file: &Path) -> PathBuf {
     match file.parent() {
         Some(parent) if !SHARED.iter().any(|shared| parent == Path::new(shared)) => parent.into(),
@@ -65,5 +82,13 @@ mod tests {
                     tls: disable, user: u, credential: file:/etc/portcullis/secrets/a}\n";
         let (policy, _) = Policy::from_texts([("p.yaml", text)], 1).expect("policy");
         assert_eq!(credentials(&policy), [Path::new("/etc/portcullis/secrets")]);
+        let own = from_every_session(&["/run/portcullis".into()], &policy);
+        let all = [
+            "/run/portcullis",
+            "/etc/portcullis/secrets",
+            "/etc/portcullis/secrets/a",
+        ];
+        assert_eq!(own.hidden, all.map(PathBuf::from));
+        assert_eq!(own.kept, [std::env::current_exe().expect("a program")]);
     }
 }

@@ -93,6 +93,13 @@ impl Sessions {
         }
     }
 
+    /// Tells the kernel which files no session may read or change, by the policy of now.
+    pub(super) fn hide_files(&self) -> Result<(), CaptureError> {
+        let policy = self.parts.proxy.policy.load();
+        let own = hidden::from_every_session(&self.hide, &policy);
+        self.parts.gate.set_own_files(&own)
+    }
+
     /// The session that the kernel's events speak of.
     pub(super) fn context_of(&self, cgroup: Option<CgroupId>) -> Context {
         let session = cgroup.and_then(|cgroup| self.parts.registry.known(cgroup));

@@ -25,7 +25,7 @@ use crate::proxy::{self, Destinations, Proxy};
 const REAP: Duration = Duration::from_millis(250);
 /// How long late audit lines may wait.
 const FLUSH: Duration = Duration::from_millis(100);
-/// How often services' names are resolved anew.
+/// How often services' names are resolved anew, and the daemon's own files looked for.
 const RESOLVE: Duration = Duration::from_secs(30);
 /// Files of a policy are often changed together.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -122,6 +122,9 @@ async fn follow_policy(reach: Reach, sessions: Arc<Sessions>) {
         }
         sessions.allow_unix_sockets();
         sessions.bind_anew();
+        if let Err(error) = sessions.hide_files() {
+            tracing::error!("files to hide from sessions: {error}");
+        }
         if let Err(error) = reach.refresh().await {
             tracing::error!("destinations: {error}");
         }

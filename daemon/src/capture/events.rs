@@ -62,6 +62,8 @@ pub enum Reason {
     KernelFile,
     /// A device, by the kernel's number: 12 bits of major above 20 of minor.
     DeviceFile(u32),
+    /// A file or directory of the gate or its daemon.
+    HiddenFile,
     /// A number that this daemon does not know.
     Unknown(u32),
 }
@@ -91,6 +93,7 @@ impl Reason {
             reason::PRIVILEGE => Self::Privilege,
             reason::KERNEL_FILE => Self::KernelFile,
             reason::DEVICE_FILE => Self::DeviceFile(detail),
+            reason::HIDDEN_FILE => Self::HiddenFile,
             other => Self::Unknown(other),
         }
     }
@@ -119,6 +122,7 @@ impl fmt::Display for Reason {
             Self::Capability(number) => return write!(f, "capability {number} not allowed"),
             Self::Privilege => "no session may do that",
             Self::KernelFile => "file that controls the kernel",
+            Self::HiddenFile => "file of the gate or its daemon",
             Self::DeviceFile(number) => {
                 let (major, minor) = (number >> 20, number & 0xf_ffff);
                 return write!(f, "device {major}:{minor} not allowed");
@@ -225,6 +229,7 @@ fn hook_name(number: u32) -> &'static str {
         hook::LSM_FILE_PERMISSION => "lsm/file_permission",
         hook::LSM_FILE_RECEIVE => "lsm/file_receive",
         hook::LSM_FILE_IOCTL => "lsm/file_ioctl",
+        hook::LSM_FILE_FCNTL => "lsm/file_fcntl",
         hook::LSM_PTRACE => "lsm/ptrace_access_check",
         hook::LSM_TASK_KILL => "lsm/task_kill",
         hook::LSM_TASK_ALLOC => "lsm/task_alloc",
@@ -234,6 +239,27 @@ fn hook_name(number: u32) -> &'static str {
         hook::LSM_MOVE_MOUNT => "lsm/move_mount",
         hook::LSM_USERNS_CREATE => "lsm/userns_create",
         hook::LSM_MODULE_REQUEST => "lsm/kernel_module_request",
+        hook::LSM_MMAP_FILE => "lsm/mmap_file",
+        other => inode_hook_name(other),
+    }
+}
+
+fn inode_hook_name(number: u32) -> &'static str {
+    match number {
+        hook::LSM_INODE_CREATE => "lsm/inode_create",
+        hook::LSM_INODE_LINK => "lsm/inode_link",
+        hook::LSM_INODE_UNLINK => "lsm/inode_unlink",
+        hook::LSM_INODE_SYMLINK => "lsm/inode_symlink",
+        hook::LSM_INODE_MKDIR => "lsm/inode_mkdir",
+        hook::LSM_INODE_RMDIR => "lsm/inode_rmdir",
+        hook::LSM_INODE_MKNOD => "lsm/inode_mknod",
+        hook::LSM_INODE_RENAME => "lsm/inode_rename",
+        hook::LSM_INODE_SETATTR => "lsm/inode_setattr",
+        hook::LSM_INODE_SETXATTR => "lsm/inode_setxattr",
+        hook::LSM_INODE_REMOVEXATTR => "lsm/inode_removexattr",
+        hook::LSM_INODE_SET_ACL => "lsm/inode_set_acl",
+        hook::LSM_INODE_REMOVE_ACL => "lsm/inode_remove_acl",
+        hook::LSM_INODE_FILE_SETATTR => "lsm/inode_file_setattr",
         _ => "unknown",
     }
 }

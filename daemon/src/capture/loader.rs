@@ -11,7 +11,7 @@ use aya::maps::{Array, MapData, MapInfo};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 use portcullis_ebpf_common::dns::Asker;
-use portcullis_ebpf_common::lsm::LsmConfig;
+use portcullis_ebpf_common::lsm::{HiddenKey, LsmConfig};
 use portcullis_ebpf_common::{
     ABI, DestKey, GateEvent, Listener, Meta, Origin, Session, TupleKey, Turned, UnixKey,
 };
@@ -27,7 +27,7 @@ const fn size<T>() -> u32 {
 }
 
 /// Every map with its key and value size.
-const MAPS: [(&str, u32, u32); 14] = [
+const MAPS: [(&str, u32, u32); 15] = [
     ("META", size::<u32>(), size::<Meta>()),
     ("SESSIONS", size::<u64>(), size::<Session>()),
     ("LISTENERS", size::<u64>(), size::<Listener>()),
@@ -42,6 +42,7 @@ const MAPS: [(&str, u32, u32); 14] = [
     ("LOST", size::<u32>(), size::<u64>()),
     ("LSM_CONFIG", size::<u32>(), size::<LsmConfig>()),
     ("LAUNCHING", size::<u32>(), size::<u64>()),
+    ("HIDDEN", size::<HiddenKey>(), size::<u32>()),
 ];
 // An event must fit its ring buffer many times; a page is the smallest.
 const _: () = assert!(size_of::<GateEvent>() < 512);

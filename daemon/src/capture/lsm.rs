@@ -21,13 +21,14 @@ use portcullis_ebpf_common::lsm::{LAUNCH_NANOSECONDS, LsmConfig};
 use super::attach::{Enforced, Layer};
 use super::loader::Pins;
 use super::{CaptureError, cgroupfs, host};
+use offsets::Kernel;
 
 /// The security modules in force, in their order.
 const MODULES: &str = "/sys/kernel/security/lsm";
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
-/// Every hook; the program's name has `lsm_` before it.
-const HOOKS: [&str; 21] = [
+/// What every kernel from 6.1 on has; the program's name has `lsm_` before it.
+const HOOKS: [&str; 34] = [
     // First, so that a launcher that is there already is seen to become an agent.
     "bprm_committed_creds",
     "socket_create",
@@ -41,6 +42,8 @@ const HOOKS: [&str; 21] = [
     "file_permission",
     "file_receive",
     "file_ioctl",
+    "mmap_file",
+    "file_fcntl",
     "ptrace_access_check",
     "task_kill",
     "task_alloc",
@@ -50,7 +53,21 @@ const HOOKS: [&str; 21] = [
     "move_mount",
     "userns_create",
     "kernel_module_request",
+    "inode_create",
+    "inode_link",
+    "inode_unlink",
+    "inode_symlink",
+    "inode_mkdir",
+    "inode_rmdir",
+    "inode_mknod",
+    "inode_rename",
+    "inode_setattr",
+    "inode_setxattr",
+    "inode_removexattr",
 ];
+
+/// Newer ways to what `inode_setxattr` and `inode_setattr` see elsewhere: from 6.2 and 6.17.
+const NEWER: [&str; 3] = ["inode_set_acl", "inode_remove_acl", "inode_file_setattr"];
 
 /// Whether the layer is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,10 +108,16 @@ pub(super) fn start(
 
 fn install(object: &mut Ebpf, pins: &Pins, cgroup: &Enforced) -> Result<Vec<Layer>, Obstacle> {
     modules(&fs::read_to_string(MODULES))?;
-    let config = config(cgroup)?;
+    let types =
+        fs::read(VMLINUX).map_err(|error| Obstacle::Unavailable(format!("{VMLINUX}: {error}")))?;
+    let kernel = offsets::find(&types, &NEWER).map_err(|name| {
+        Obstacle::Unavailable(format!("{VMLINUX} does not know the kernel's {name}"))
+    })?;
+    let config = config(cgroup, &kernel)?;
+    let hooks = || HOOKS.into_iter().chain(kernel.hooks.iter().copied());
     let btf =
         Btf::from_sys_fs().map_err(|error| Obstacle::Unavailable(format!("{VMLINUX}: {error}")))?;
-    for hook in HOOKS {
+    for hook in hooks() {
         let loaded = program(object, hook)?.load(hook, &btf);
         loaded.map_err(|error| {
             let cause = CaptureError::program(hook)(error);
@@ -110,10 +133,10 @@ fn install(object: &mut Ebpf, pins: &Pins, cgroup: &Enforced) -> Result<Vec<Laye
         .map_err(CaptureError::map("LSM_CONFIG"))?;
     let directory = pins.lsm();
     host::make_dir(&directory)?;
-    for hook in HOOKS {
+    for hook in hooks() {
         attach(program(object, hook)?, hook, &directory)?;
     }
-    Ok(layers(pins)?)
+    Ok(layers(pins, hooks())?)
 }
 
 /// Is `bpf` among the modules? Programs attach without it, and are never asked.
@@ -126,19 +149,16 @@ fn modules(text: &io::Result<String>) -> Result<(), Obstacle> {
     Err(Obstacle::Unavailable(why))
 }
 
-fn config(cgroup: &Enforced) -> Result<LsmConfig, Obstacle> {
-    let types =
-        fs::read(VMLINUX).map_err(|error| Obstacle::Unavailable(format!("{VMLINUX}: {error}")))?;
-    let offsets = offsets::find(&types).map_err(|name| {
-        Obstacle::Unavailable(format!("{VMLINUX} does not know the kernel's {name}"))
-    })?;
+fn config(cgroup: &Enforced, kernel: &Kernel) -> Result<LsmConfig, CaptureError> {
     let path = &cgroup.path;
     let level = level(path)?;
     let enforced = cgroupfs::id(path).map_err(CaptureError::io("stat", path))?;
     Ok(LsmConfig {
         enforced: enforced.0,
         level,
-        offsets,
+        setattr_dentry: kernel.setattr_dentry,
+        offsets: kernel.offsets,
+        pad: 0,
     })
 }
 
@@ -179,9 +199,11 @@ fn attach(program: &mut Lsm, hook: &'static str, directory: &Path) -> Result<(),
 ///
 /// # Errors
 /// One is gone.
-pub(super) fn layers(pins: &Pins) -> Result<Vec<Layer>, CaptureError> {
-    HOOKS
-        .into_iter()
+pub(super) fn layers(
+    pins: &Pins,
+    hooks: impl Iterator<Item = &'static str>,
+) -> Result<Vec<Layer>, CaptureError> {
+    hooks
         .map(|hook| {
             let path = pins.lsm().join(hook);
             let absent = |_| CaptureError::LsmNotInForce(hook);

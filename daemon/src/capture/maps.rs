@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use aya::Pod;
 use aya::maps::{Map, MapData, MapError};
 use portcullis_ebpf_common::dns::Asker;
+use portcullis_ebpf_common::lsm::HiddenKey;
 use portcullis_ebpf_common::{DestKey, LISTENER_V6, Listener, Origin, Session, TupleKey, words};
 
 use super::unix::UnixAllowed;
@@ -97,6 +98,7 @@ pub(super) struct Maps {
     pub(super) tuples: Table<TupleKey, u64>,
     pub(super) queries: Table<TupleKey, Asker>,
     pub(super) unix: UnixAllowed,
+    pub(super) hidden: Table<HiddenKey, u32>,
 }
 
 impl Maps {
@@ -109,6 +111,7 @@ impl Maps {
             tuples: Table::take(object, "TUPLES")?,
             queries: Table::take(object, "QUERIES")?,
             unix: UnixAllowed::new(Table::take(object, "UNIX_ALLOWED")?)?,
+            hidden: Table::take(object, "HIDDEN")?,
         })
     }
 

@@ -12,6 +12,7 @@ pub mod cgroupfs;
 mod dns;
 mod error;
 mod events;
+mod hidden;
 mod host;
 mod loader;
 mod lsm;
@@ -35,6 +36,7 @@ pub use attach::{Layer, Layers, MissingLayer};
 pub use dns::{Asker, AskerSource};
 pub use error::CaptureError;
 pub use events::{Events, GateRefused, Reason};
+pub use hidden::OwnFiles;
 pub use lsm::LsmState;
 pub use netns::{Netns, NetnsCookie, NetnsId};
 pub use orig_dst::Origin;
@@ -346,8 +348,11 @@ impl Gate {
     /// A program is not attached: the gate is not whole.
     pub fn layers(&self) -> Result<Vec<Layer>, CaptureError> {
         let mut layers = attach::verify(&self.pins, &self.enforced, &self.missing)?;
-        if matches!(self.lsm, LsmState::InForce(_)) {
-            layers.extend(lsm::layers(&self.pins)?);
+        if let LsmState::InForce(found) = &self.lsm {
+            layers.extend(lsm::layers(
+                &self.pins,
+                found.iter().map(|layer| layer.hook),
+            )?);
         }
         Ok(layers)
     }
@@ -355,6 +360,18 @@ impl Gate {
     /// Whether the BPF LSM programs are in force, found at the start.
     pub fn lsm(&self) -> &LsmState {
         &self.lsm
+    }
+
+    /// Makes these the files that no session reads or changes, whoever started it. Without
+    /// the LSM programs nothing asks for them.
+    ///
+    /// # Errors
+    /// One of them can't be looked at, or they are too many.
+    pub fn set_own_files(&self, files: &OwnFiles) -> Result<(), CaptureError> {
+        match self.lsm {
+            LsmState::InForce(_) => hidden::set(&self.maps.hidden, files),
+            LsmState::Unavailable(_) => Ok(()),
+        }
     }
 
     /// Lets a process that is about to become an agent do what a launcher must, until it

@@ -20,8 +20,9 @@ use arc_swap::ArcSwap;
 use crate::audit::AuditLog;
 use crate::capture::{Asker, AskerSource, Origin};
 use crate::identity::{AgentSession, Registry};
+use crate::metrics::Metrics;
 use crate::policy::{Decision, Policy};
-use crate::types::{CgroupId, OrigDst, ServiceName};
+use crate::types::{CgroupId, OrigDst, PeerAddr, ServiceName};
 use answer::Answer;
 pub use answer::{Host, Zone};
 pub use names::Names;
@@ -77,6 +78,8 @@ pub struct Parts {
     pub audit: Arc<AuditLog>,
     /// Who sent a datagram.
     pub askers: Arc<dyn AskerSource>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Answers queries.
@@ -177,7 +180,14 @@ impl Resolver {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
         };
+        self.parts.metrics.dns_refused(what.reason);
         self.refusals.record(&self.parts.audit, session, who, what);
+    }
+
+    /// A datagram that no session sent.
+    fn refuse_stranger(&self, peer: PeerAddr) {
+        self.parts.metrics.dns_refused(refused::STRANGER);
+        self.refusals.record_stranger(&self.parts.audit, peer);
     }
 }
 

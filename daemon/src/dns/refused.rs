@@ -16,6 +16,9 @@ const EACH_SECOND: u32 = 10;
 /// Characters of a name that are recorded; the longest plain name has 253.
 const LONGEST_NAME: usize = 255;
 
+/// Why a datagram of no session is not answered.
+pub(super) const STRANGER: &str = "no session sent it";
+
 /// What was refused.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Refused<'a> {
@@ -97,7 +100,7 @@ impl Refusals {
             return;
         };
         let body = Stranger {
-            reason: "no session sent it",
+            reason: STRANGER,
             peer: peer.to_string(),
             dropped,
         };

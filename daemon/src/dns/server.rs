@@ -108,8 +108,7 @@ async fn serve_socket(socket: &UdpSocket, resolver: &Resolver, netns: NetnsCooki
         let who = match resolver.parts.askers.asker(PeerAddr(peer), netns) {
             Ok(Some(asker)) => Who::from(asker),
             Ok(None) => {
-                let audit = &resolver.parts.audit;
-                resolver.refusals.record_stranger(audit, PeerAddr(peer));
+                resolver.refuse_stranger(PeerAddr(peer));
                 continue;
             }
             Err(error) => {

@@ -47,6 +47,7 @@ pub(super) fn program(root: bool) -> Result<BpfProgram, seccompiler::Error> {
     rules.insert(libc::SYS_unshare, namespaces()?);
     rules.insert(libc::SYS_personality, vec![personality()?]);
     rules.insert(libc::SYS_ioctl, terminals()?);
+    rules.insert(libc::SYS_prlimit64, vec![limits()?]);
     if root {
         for (call, rule) in set_id()? {
             rules.entry(call).or_default().push(rule);
@@ -188,6 +189,13 @@ fn terminals() -> Result<Vec<SeccompRule>, seccompiler::Error> {
         .into_iter()
         .map(|request| rule([compare(1, SeccompCmpOp::Eq, request)]))
         .collect()
+}
+
+/// `prlimit(pid, resource, new, old)`: limits of another process. Asking stays, and so does
+/// changing one's own.
+fn limits() -> Rule {
+    let new = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0);
+    rule([not(0, 0), new])
 }
 
 /// Modes with a set-user-id or set-group-id bit.

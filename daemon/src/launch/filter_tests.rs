@@ -107,6 +107,15 @@ fn the_upper_half_of_a_register_hides_nothing() {
 }
 
 #[test]
+fn limits_of_other_processes_are_asked_for_and_not_changed() {
+    let new = 0x7fff_0000_0000;
+    assert_eq!(plain(libc::SYS_prlimit64, &[0, 4, new, 0]), ALLOW);
+    assert_eq!(plain(libc::SYS_prlimit64, &[77, 4, 0, new]), ALLOW);
+    assert_eq!(plain(libc::SYS_prlimit64, &[77, 4, new, 0]), EPERM);
+    assert_eq!(plain(libc::SYS_prlimit64, &[77, 4, 8, 0]), EPERM);
+}
+
+#[test]
 fn pairs_are_unix_only() {
     assert_eq!(plain(libc::SYS_socketpair, &[1, 1, 0]), ALLOW);
     assert_eq!(plain(libc::SYS_socketpair, &[30, 1, 0]), EPERM);

@@ -89,6 +89,8 @@ pub struct Parts {
     pub origins: Arc<dyn OriginSource>,
     /// See [`Proxy::resolver`].
     pub resolver: Arc<Resolver>,
+    /// See [`Proxy::metrics`].
+    pub metrics: Arc<Metrics>,
     /// See [`Proxy::limits`].
     pub limits: Limits,
 }
@@ -104,7 +106,7 @@ impl Proxy {
             origins: parts.origins,
             resolver: parts.resolver,
             statements: Arc::new(Cache::new(STATEMENTS, STATEMENT_BYTES)),
-            metrics: Arc::default(),
+            metrics: parts.metrics,
             limits: parts.limits,
             cancels: cancel::Cancels::default(),
             tls: TlsClients::default(),

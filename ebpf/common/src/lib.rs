@@ -12,7 +12,7 @@ pub mod options;
 pub mod packet;
 
 /// Version of the map layouts. Pins of another version are refused, never read.
-pub const ABI: u32 = 3;
+pub const ABI: u32 = 4;
 
 /// Deepest cgroup level (the root is level 0) at which a session is looked for. A process
 /// that sits deeper is refused: a narrower session could hide there.
@@ -252,6 +252,8 @@ pub mod reason {
     pub const KERNEL_FILE: u32 = 36;
     /// A device; its number is in [`crate::GateEvent::option`].
     pub const DEVICE_FILE: u32 = 37;
+    /// A file or directory of the gate or its daemon.
+    pub const HIDDEN_FILE: u32 = 38;
 }
 
 /// Values of [`GateEvent::hook`].
@@ -322,6 +324,38 @@ pub mod hook {
     pub const LSM_USERNS_CREATE: u32 = 50;
     /// `lsm/kernel_module_request`.
     pub const LSM_MODULE_REQUEST: u32 = 51;
+    /// `lsm/inode_create`.
+    pub const LSM_INODE_CREATE: u32 = 52;
+    /// `lsm/inode_link`.
+    pub const LSM_INODE_LINK: u32 = 53;
+    /// `lsm/inode_unlink`.
+    pub const LSM_INODE_UNLINK: u32 = 54;
+    /// `lsm/inode_symlink`.
+    pub const LSM_INODE_SYMLINK: u32 = 55;
+    /// `lsm/inode_mkdir`.
+    pub const LSM_INODE_MKDIR: u32 = 56;
+    /// `lsm/inode_rmdir`.
+    pub const LSM_INODE_RMDIR: u32 = 57;
+    /// `lsm/inode_mknod`.
+    pub const LSM_INODE_MKNOD: u32 = 58;
+    /// `lsm/inode_rename`.
+    pub const LSM_INODE_RENAME: u32 = 59;
+    /// `lsm/inode_setattr`.
+    pub const LSM_INODE_SETATTR: u32 = 60;
+    /// `lsm/inode_setxattr`.
+    pub const LSM_INODE_SETXATTR: u32 = 61;
+    /// `lsm/inode_removexattr`.
+    pub const LSM_INODE_REMOVEXATTR: u32 = 62;
+    /// `lsm/inode_set_acl`.
+    pub const LSM_INODE_SET_ACL: u32 = 63;
+    /// `lsm/inode_remove_acl`.
+    pub const LSM_INODE_REMOVE_ACL: u32 = 64;
+    /// `lsm/inode_file_setattr`.
+    pub const LSM_INODE_FILE_SETATTR: u32 = 65;
+    /// `lsm/mmap_file`.
+    pub const LSM_MMAP_FILE: u32 = 66;
+    /// `lsm/file_fcntl`.
+    pub const LSM_FILE_FCNTL: u32 = 67;
 }
 
 /// An address. In words, because the kernel gives it so and the programs would else take
@@ -386,7 +420,7 @@ const _: () = {
 #[cfg(feature = "user")]
 mod pod {
     use crate::dns::Asker;
-    use crate::lsm::LsmConfig;
+    use crate::lsm::{HiddenKey, LsmConfig};
     use crate::*;
 
     macro_rules! pod {
@@ -398,7 +432,7 @@ mod pod {
     }
     pod!(
         Meta, Listener, Session, DestKey, Origin, TupleKey, Turned, UnixKey, GateEvent, Asker,
-        LsmConfig
+        LsmConfig, HiddenKey
     );
 }
 

@@ -11,8 +11,12 @@ pub struct LsmConfig {
     pub enforced: u64,
     /// Its level in the tree; the root has 0.
     pub level: u32,
+    /// Which argument of `inode_setattr` is the file; before Linux 6.9 it is the first.
+    pub setattr_dentry: u32,
     /// Where the fields lie.
     pub offsets: Offsets,
+    /// Zero.
+    pub pad: u32,
 }
 
 /// Byte offsets in structures of the running kernel.
@@ -61,7 +65,45 @@ pub struct Offsets {
     pub proc_inode: u32,
     /// `proc_inode.pid`.
     pub proc_pid: u32,
+    /// `file.f_path.dentry`.
+    pub file_dentry: u32,
+    /// `dentry.d_parent`.
+    pub dentry_parent: u32,
+    /// `dentry.d_inode`.
+    pub dentry_inode: u32,
+    /// `dentry.d_sb`.
+    pub dentry_super: u32,
+    /// `inode.i_ino`.
+    pub inode_number: u32,
+    /// `super_block.s_dev`.
+    pub super_device: u32,
 }
+
+/// Key of a file or directory that is the gate's or the daemon's own.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HiddenKey {
+    /// Inode number.
+    pub inode: u64,
+    /// Device of its file system as the kernel has it: major number above 20 bits of minor.
+    pub device: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// Bits of what no process of a session may do with a file of the map `HIDDEN`.
+pub mod hidden {
+    /// Open it for reading, or what is below it.
+    pub const READ: u32 = 1;
+    /// Change it, or what is below it.
+    pub const WRITE: u32 = 2;
+    /// Take its name away or give that to another file. What is below it is not meant.
+    pub const NAME: u32 = 4;
+}
+
+/// How many directories up from a file one of [`hidden`] is looked for. What lies deeper is
+/// refused to a session: it could be hidden.
+pub const DEEPEST_FILE: u32 = 64;
 
 /// How long a process that has just been given a session may still do what a launcher
 /// does before it becomes the agent's command, in nanoseconds.
@@ -155,8 +197,9 @@ pub const fn is_control(magic: u64) -> bool {
 pub const PROC_MAGIC: u64 = 0x9fa0;
 
 const _: () = {
-    assert!(size_of::<Offsets>() == 21 * 4);
-    assert!(size_of::<LsmConfig>() == 96);
+    assert!(size_of::<Offsets>() == 27 * 4);
+    assert!(size_of::<LsmConfig>() == 128);
+    assert!(size_of::<HiddenKey>() == 16);
 };
 
 #[cfg(test)]

@@ -8,6 +8,8 @@
 //! constant on a path of its own: the verifier of 6.12 takes nothing else.
 
 pub mod files;
+pub mod hidden;
+pub mod inodes;
 pub mod kernel;
 pub mod place;
 pub mod privileges;
@@ -16,9 +18,9 @@ pub mod tasks;
 pub mod unix;
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, LruHashMap};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap};
 use portcullis_ebpf_common::GateEvent;
-use portcullis_ebpf_common::lsm::LsmConfig;
+use portcullis_ebpf_common::lsm::{HiddenKey, LsmConfig};
 
 use crate::event::{Attempt, Author, report_with};
 use crate::session;
@@ -31,6 +33,10 @@ pub static LSM_CONFIG: Array<LsmConfig> = Array::with_max_entries(1, 0);
 /// an agent may not. LRU: a launcher that is forgotten is refused.
 #[map]
 pub static LAUNCHING: LruHashMap<u32, u64> = LruHashMap::with_max_entries(1_024, 0);
+
+/// The gate's and the daemon's own files -> bits of `lsm::hidden`.
+#[map]
+pub static HIDDEN: HashMap<HiddenKey, u32> = HashMap::with_max_entries(8_192, 0);
 
 /// Program result: let the call go on to the other security modules.
 pub const PASS: i32 = 0;

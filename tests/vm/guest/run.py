@@ -9,7 +9,9 @@ import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import hidden
 import host
+import routes
 import service
 from report import note, say
 
@@ -27,13 +29,18 @@ def main():
         service.refused_kernel()
         return
     only = read("only", "all")
-    host.database()
+    if only != "routes":
+        host.database()
     if not service.installed():
         return
     if only in ("all", "service"):
         service.in_force()
         service.dead_and_back()
         service.sandbox()
+    if only in ("all", "hidden"):
+        hidden.checks()
+    if only in ("all", "routes"):
+        routes.tried()
     service.released()
 
 

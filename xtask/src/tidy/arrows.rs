@@ -51,7 +51,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("audit", &["policy::Effect", "types"]),
     // Its answers depend on the policy, are recorded, and it must know who asks. It has its
     // own sockets, as the gate's listeners don't carry datagrams.
-    ("dns", &["policy", "audit", "identity", "capture", "types"]),
+    (
+        "dns",
+        &["policy", "audit", "identity", "capture", "types", "metrics"],
+    ),
     ("capture", &["sys", "types"]),
     // An issuer's keys come over HTTP.
     ("identity", &["sys", "types", "web"]),

@@ -11,9 +11,21 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::kernels::Kernel;
+use crate::test_counts::Counts;
 
 /// The heading of our section; it ends where the next of its level begins.
 const HEADING: &str = "## Measured in the VM";
+
+/// What is before the tables.
+const INTRODUCTION: &str = "
+Written by `cargo xtask vm-test --write`: Debian with systemd, each kernel in qemu. Each way out
+(`tests/vm/guest/catalogue.py`) is tried from a cgroup beside the gate's, from a session without
+the launcher, and from one that `portcullis run` started; as root, and as an ordinary user who
+starts it itself. Reached is what a listener outside the session has seen, or what has changed on
+the host. *Of* counts the ways that the kernel has. Without BPF LSM means that its programs are
+detached. The run fails if without a gate root does not reach every one, and if with BPF LSM or
+the launcher anything is reached that is not on the list of `tests/vm/guest/verdict.py`.
+";
 
 /// What one kernel gave.
 #[derive(Debug)]
@@ -51,9 +63,18 @@ impl Report {
         })
     }
 
-    fn count(&self, verdict: &str) -> usize {
+    fn count(&self, verdict: &str) -> u64 {
         let is = |line: &&Vec<String>| line.get(2).is_some_and(|found| found == verdict);
-        self.lines.iter().filter(is).count()
+        self.lines.iter().map(|line| u64::from(is(&line))).sum()
+    }
+
+    /// Its checks; what does not apply to the kernel was not skipped.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            passed: self.count("ok"),
+            failed: self.count("FAIL"),
+            skipped: 0,
+        }
     }
 
     /// Something was checked, nothing failed, and the guest reached its end.
@@ -91,13 +112,15 @@ impl Report {
 /// Replaces our section of the page, or appends it.
 pub fn write(page: &Path, reports: &[Report]) -> Result<()> {
     let old = fs::read_to_string(page).unwrap_or_else(|_| "# The gate\n".into());
-    let mut section = String::from("\nWritten by `cargo xtask vm-test --write`.\n");
-    for report in reports.iter().filter(|report| !report.tables.is_empty()) {
-        let _ = write!(
-            section,
-            "\n### Linux {}\n\n{}",
-            report.version, report.tables
-        );
+    let mut section = String::from(INTRODUCTION);
+    for report in reports {
+        let version = &report.version;
+        let tables = if report.kernel.is_fit {
+            report.tables.as_str()
+        } else {
+            "Refused at start, as it must be: too old.\n"
+        };
+        let _ = write!(section, "\n### Linux {version}\n\n{tables}");
     }
     fs::write(page, replace(&old, &section)).with_context(|| format!("write {}", page.display()))
 }

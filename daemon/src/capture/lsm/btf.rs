@@ -15,6 +15,7 @@ const ENUM: u32 = 6;
 const TYPEDEF: u32 = 8;
 const VOLATILE: u32 = 9;
 const CONST: u32 = 10;
+const FUNC: u32 = 12;
 const FUNC_PROTO: u32 = 13;
 const VAR: u32 = 14;
 const DATASEC: u32 = 15;
@@ -43,6 +44,7 @@ pub(super) struct Types<'a> {
     /// By id; 0 is `void`.
     types: Vec<Type>,
     structs: HashMap<&'a [u8], u32>,
+    functions: HashMap<&'a [u8], u32>,
 }
 
 impl<'a> Types<'a> {
@@ -67,6 +69,7 @@ impl<'a> Types<'a> {
             strings,
             types: vec![void],
             structs: HashMap::new(),
+            functions: HashMap::new(),
         };
         let (mut at, end) = (type_at, type_at.checked_add(type_length)?);
         while at < end {
@@ -89,6 +92,9 @@ impl<'a> Types<'a> {
                 .entry(string(self.strings, name)?)
                 .or_insert(id);
         }
+        if kind == FUNC {
+            self.functions.insert(string(self.strings, name)?, target);
+        }
         self.types.push(Type {
             kind,
             members: (members, count),
@@ -96,6 +102,13 @@ impl<'a> Types<'a> {
             has_bit_fields: info >> 31 == 1,
         });
         Some(members + extra(kind, count))
+    }
+
+    /// How many arguments a function takes; none if there is no such function.
+    pub(super) fn arguments(&self, function: &str) -> Option<usize> {
+        let prototype = *self.functions.get(function.as_bytes())?;
+        let found = self.types.get(usize::try_from(prototype).ok()?)?;
+        (found.kind == FUNC_PROTO).then_some(found.members.1)
     }
 
     /// Byte offset of `path`, names with dots in between, in the structure `name`. Members
@@ -177,9 +190,9 @@ mod tests {
     use super::*;
 
     /// `typedef struct { u32 pad; union { u32 low; u32 other; }; } inner;
-    /// struct outer { u64 first; const inner in; };`
+    /// struct outer { u64 first; const inner in; }; void call(int first, int);`
     fn sample() -> Vec<u8> {
-        let strings = b"\0int\0pad\0low\0other\0inner\0outer\0first\0in\0";
+        let strings = b"\0int\0pad\0low\0other\0inner\0outer\0first\0in\0call\0";
         let name = |text: &str| {
             let whole = [b"\0", text.as_bytes(), b"\0"].concat();
             let at = strings.windows(whole.len()).position(|at| at == whole);
@@ -212,6 +225,8 @@ mod tests {
                 5,
                 64,
             ],
+            vec![0, FUNC_PROTO << 24 | 2, 0, name("first"), 1, 0, 1],
+            vec![name("call"), FUNC << 24 | 1, 7],
         ]
         .concat();
         let length = u32::try_from(4 * types.len()).expect("small");
@@ -243,6 +258,8 @@ mod tests {
         assert_eq!(types.offset("outer", "low"), None);
         assert_eq!(types.offset("outer", "first.pad"), None);
         assert_eq!(types.offset("inner", "pad"), None);
+        assert_eq!(types.arguments("call"), Some(2));
+        assert_eq!(types.arguments("outer"), None);
     }
 
     #[test]

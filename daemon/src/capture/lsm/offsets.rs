@@ -1,12 +1,34 @@
-//! The offsets that the LSM programs need, read from the running kernel's BTF.
+//! What the LSM programs must know of the running kernel, read from its BTF.
 
 use portcullis_ebpf_common::lsm::Offsets;
 
 use super::btf::Types;
 
-/// All of them, or the name of the first that is not there.
-pub(super) fn find(btf: &[u8]) -> Result<Offsets, String> {
+/// One kernel.
+#[derive(Debug)]
+pub(super) struct Kernel {
+    pub(super) offsets: Offsets,
+    /// Which argument of `inode_setattr` is the file.
+    pub(super) setattr_dentry: u32,
+    /// The hooks that it has, of those asked for.
+    pub(super) hooks: Vec<&'static str>,
+}
+
+/// All of it, or the name of the first thing that is not there.
+pub(super) fn find(btf: &[u8], hooks: &[&'static str]) -> Result<Kernel, String> {
     let types = Types::parse(btf).ok_or("types")?;
+    let arguments = |hook: &str| types.arguments(&format!("bpf_lsm_{hook}"));
+    let setattr = arguments("inode_setattr").ok_or("hook inode_setattr")?;
+    let has = |hook: &&&str| arguments(hook).is_some();
+    Ok(Kernel {
+        offsets: offsets(&types)?,
+        // `(dentry, attr)`; later with the mount's idmap before it.
+        setattr_dentry: u32::from(setattr > 2),
+        hooks: hooks.iter().filter(has).copied().collect(),
+    })
+}
+
+fn offsets(types: &Types<'_>) -> Result<Offsets, String> {
     let field = |name: &str, path: &str| {
         let offset = types.offset(name, path);
         offset.ok_or_else(|| format!("struct {name}, field {path}"))
@@ -33,6 +55,12 @@ pub(super) fn find(btf: &[u8]) -> Result<Offsets, String> {
         super_magic: field("super_block", "s_magic")?,
         proc_inode: field("proc_inode", "vfs_inode")?,
         proc_pid: field("proc_inode", "pid")?,
+        file_dentry: field("file", "f_path.dentry")?,
+        dentry_parent: field("dentry", "d_parent")?,
+        dentry_inode: field("dentry", "d_inode")?,
+        dentry_super: field("dentry", "d_sb")?,
+        inode_number: field("inode", "i_ino")?,
+        super_device: field("super_block", "s_dev")?,
     })
 }
 
@@ -44,7 +72,10 @@ mod tests {
     #[test]
     fn the_running_kernel_has_them_all() {
         let btf = std::fs::read("/sys/kernel/btf/vmlinux").expect("BTF");
-        let found = find(&btf).expect("all fields");
+        let kernel = find(&btf, &["file_open", "no_such"]).expect("all fields");
+        assert_eq!(kernel.hooks, ["file_open"]);
+        let found = kernel.offsets;
+        assert_ne!(found.dentry_parent, found.dentry_inode);
         // `struct file` and `struct inode` begin with other fields in no known kernel.
         assert_ne!(found.sock_cgroup, 0);
         assert!(found.cgroup_ancestors > found.cgroup_node, "{found:?}");
@@ -53,6 +84,6 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        assert_eq!(find(b"not BTF"), Err("types".into()));
+        assert_eq!(find(b"not BTF", &[]).expect_err("no types"), "types");
     }
 }

@@ -19,3 +19,4 @@ pub mod proxy;
 pub mod sys;
 pub mod types;
 pub mod vault;
+pub mod web;

@@ -40,7 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("protocol", &["policy", "masking", "types"]),
     (
         "vault",
-        &["policy::Permit", "policy::CredentialRef", "types"],
+        &["policy::Permit", "policy::CredentialRef", "types", "web"],
     ),
     ("approval", &["policy::Request", "types"]),
     (
@@ -53,11 +53,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     // own sockets, as the gate's listeners don't carry datagrams.
     ("dns", &["policy", "audit", "identity", "capture", "types"]),
     ("capture", &["sys", "types"]),
-    ("identity", &["sys", "types"]),
+    // An issuer's keys come over HTTP.
+    ("identity", &["sys", "types", "web"]),
     ("policy", &["types"]),
     ("masking", &["types"]),
     ("launch", &["sys", "types"]),
     ("metrics", &["types"]),
+    ("web", &["types"]),
     ("sys", &[]),
     ("types", &[]),
 ];

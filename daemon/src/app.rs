@@ -14,6 +14,7 @@ mod policies;
 mod refused;
 mod sessions;
 mod tasks;
+mod secrets;
 mod unix;
 mod words;
 
@@ -36,7 +37,8 @@ use crate::identity::Registry;
 use crate::protocol::postgres::analyse;
 use crate::proxy::{self, Destinations, Limits, Parts, Proxy};
 use namespaces::Namespaces;
-use policies::Policies;
+use crate::vault::Vault;
+use policies::{Loaded, Policies};
 use sessions::Sessions;
 
 /// Loads the policy at `path` and runs its own tests; says in one line that it is good.
@@ -98,20 +100,29 @@ struct StartBody<'a> {
 /// Whatever keeps the gate from being in force, in one line.
 pub fn run(config: Config) -> anyhow::Result<()> {
     capture::preflight()?;
+    let policy = policies::load(&config.policies, 1)?;
+    let vault = secrets::vault(&config, &policy.0)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_stack_size(analyse::STACK)
         .on_thread_start(analyse::this_thread_is_roomy)
         .build()
         .context("cannot start the worker threads")?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, policy, vault))
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, policy: Loaded, vault: Vault) -> anyhow::Result<()> {
     let lock = lock::take(&config.run_dir)?;
     let journald = config.audit.journald == Journald::Auto;
     let audit = Arc::new(AuditLog::open(&config.audit.file, journald)?);
-    let policies = Arc::new(Policies::start(&config.policies, Arc::clone(&audit))?);
+    let vault = Arc::new(vault);
+    let policies = Policies::start(
+        &config.policies,
+        policy,
+        Arc::clone(&vault),
+        Arc::clone(&audit),
+    )?;
+    let policies = Arc::new(policies);
     let listeners = proxy::bind(config.gate.port)?;
     let listener = listeners.config();
     let listener =
@@ -139,6 +150,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         audit: Arc::clone(&audit),
         origins: Arc::clone(&gate) as _,
         resolver: Arc::clone(&resolver),
+        vault: Arc::clone(&vault),
         limits: limits(&config),
     }));
     let reach = tasks::Reach {
@@ -183,6 +195,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     if let Some(metrics) = metrics {
         tokio::spawn(server::serve_metrics(metrics, Arc::clone(&sessions) as _));
     }
+    tokio::spawn(Arc::clone(&vault).keep());
     tasks::spawn(tasks::Parts {
         events,
         sessions,
@@ -197,6 +210,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         result = reload_on_hangup(&policies, &audit) => result?,
     }
     stop(&config, &proxy, &audit).await;
+    vault.close().await;
     drop(lock);
     Ok(())
 }

@@ -15,6 +15,7 @@
 )]
 
 mod compile;
+mod credential;
 mod decision;
 mod file;
 mod glob;
@@ -28,9 +29,10 @@ mod selftest;
 mod service;
 mod verb;
 
+pub use credential::{CredentialRef, Helper, HelperFormat, VaultRef};
 pub use decision::{Decision, Denial, DenyReason, Permit, RuleRef};
 pub use matcher::Policy;
 pub use problem::{LoadErrors, Problem, Warning};
 pub use request::{Effect, Object, Request};
-pub use service::{CredentialRef, Destination, Proto, Service, Tls};
+pub use service::{Destination, Proto, Service, Tls};
 pub use verb::{UnknownVerb, Verb, expand_verb};

@@ -10,4 +10,4 @@ mod secret;
 pub use addr::{OrigDst, PeerAddr};
 pub use ids::{CgroupId, ConnectionId, RequestId, SessionId};
 pub use principal::{Principal, Proof, RoleName, ServiceName, TokenFacts};
-pub use secret::Secret;
+pub use secret::{Credential, Secret};

@@ -12,9 +12,9 @@ mod lock;
 mod namespaces;
 mod policies;
 mod refused;
+mod secrets;
 mod sessions;
 mod tasks;
-mod secrets;
 mod unix;
 mod words;
 
@@ -33,11 +33,12 @@ use crate::capture::{self, Gate, GateConfig, ListenerConfig, NetnsCookie};
 use crate::config::{Config, Journald};
 use crate::control::server;
 use crate::dns::{self, Resolver};
+use crate::hold;
 use crate::identity::Registry;
 use crate::protocol::postgres::analyse;
 use crate::proxy::{self, Destinations, Limits, Parts, Proxy};
-use namespaces::Namespaces;
 use crate::vault::Vault;
+use namespaces::Namespaces;
 use policies::{Loaded, Policies};
 use sessions::Sessions;
 
@@ -100,12 +101,16 @@ struct StartBody<'a> {
 /// Whatever keeps the gate from being in force, in one line.
 pub fn run(config: Config) -> anyhow::Result<()> {
     capture::preflight()?;
+    hold::begin()?;
     let policy = policies::load(&config.policies, 1)?;
     let vault = secrets::vault(&config, &policy.0)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_stack_size(analyse::STACK)
-        .on_thread_start(analyse::this_thread_is_roomy)
+        .on_thread_start(|| {
+            hold::this_thread_serves();
+            analyse::this_thread_is_roomy();
+        })
         .build()
         .context("cannot start the worker threads")?;
     runtime.block_on(serve(config, policy, vault))
@@ -190,6 +195,7 @@ async fn serve(config: Config, policy: Loaded, vault: Vault) -> anyhow::Result<(
     let context = audit::Context::default();
     audit.append(&Record::new(Event::DaemonStart, &context, &started))?;
 
+    hold::finish(secrets::needs(&policies.current().load()))?;
     tokio::spawn(listeners.serve(Arc::clone(&proxy)));
     tokio::spawn(server::serve(control, Arc::clone(&sessions) as _));
     if let Some(metrics) = metrics {

@@ -331,8 +331,14 @@ mod tests {
             (format!("address: 'https://v', {approle}"), true),
             ("token_file: /t".to_owned(), false),
             ("address: 'https://v'".to_owned(), false),
-            (format!("address: 'https://v', token_file: /t, {approle}"), false),
-            ("address: 'https://v', token_file: /t, timeout_seconds: 0".to_owned(), false),
+            (
+                format!("address: 'https://v', token_file: /t, {approle}"),
+                false,
+            ),
+            (
+                "address: 'https://v', token_file: /t, timeout_seconds: 0".to_owned(),
+                false,
+            ),
         ] {
             let config = Config::parse(&format!("vault: {{{text}}}\n"));
             let checked = config.expect("valid").check();

@@ -5,9 +5,9 @@
 
 use std::ffi::{CStr, c_int, c_long};
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::signal::{self, SigHandler, Signal};
 use tokio::io::Interest;
@@ -15,6 +15,7 @@ use tokio::io::unix::AsyncFd;
 
 pub mod environment;
 pub mod netns;
+pub mod privileges;
 
 const BPF_PROG_LOAD: c_int = 5;
 const BPF_OBJ_PIN: c_int = 6;

@@ -7,7 +7,8 @@ use anyhow::Context;
 
 use super::hidden;
 use crate::config::{Config, Vault as Configured};
-use crate::policy::{CredentialRef, Policy};
+use crate::hold::Needs;
+use crate::policy::{CredentialRef, Policy, Service};
 use crate::sys;
 use crate::types::Secret;
 use crate::vault::{Parts, Vault, hashicorp};
@@ -33,6 +34,14 @@ pub(super) fn vault(config: &Config, policy: &Policy) -> anyhow::Result<Vault> {
         systemd: hidden::systemd_credentials(),
         hashicorp: hashicorp(&config.vault)?,
     }))
+}
+
+/// What the policy's credentials take that the daemon else would give up.
+pub(super) fn needs(policy: &Policy) -> Needs {
+    let exec = |service: &Service| matches!(service.credential, CredentialRef::Exec(_));
+    Needs {
+        programs: policy.services().any(exec),
+    }
 }
 
 fn hashicorp(config: &Configured) -> anyhow::Result<Option<hashicorp::Settings>> {

@@ -1,6 +1,9 @@
 //! The filter's program, run by a small machine for classic BPF.
 
+use seccompiler::sock_filter;
+
 use super::*;
+use crate::launch::rules::*;
 
 #[cfg(target_arch = "x86_64")]
 const HERE: u32 = 0xc000_003e; // AUDIT_ARCH_X86_64

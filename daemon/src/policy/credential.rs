@@ -119,7 +119,9 @@ impl VaultRef {
         }
         // A path has a mount before the word and a name behind it.
         let has = |words: &[&str]| {
-            let inside = path.split_once('/').and_then(|(_, rest)| rest.rsplit_once('/'));
+            let inside = path
+                .split_once('/')
+                .and_then(|(_, rest)| rest.rsplit_once('/'));
             inside.is_some_and(|(middle, _)| middle.split('/').any(|word| words.contains(&word)))
         };
         match field {
@@ -193,7 +195,10 @@ mod tests {
         };
         let database = |path: &str| VaultRef::Database { path: path.into() };
         for (text, expected) in [
-            ("secret/data/app#password", kv("secret/data/app", "password")),
+            (
+                "secret/data/app#password",
+                kv("secret/data/app", "password"),
+            ),
             ("a/b/data/c/d#x y", kv("a/b/data/c/d", "x y")),
             ("database/creds/ro", database("database/creds/ro")),
             ("db/static-creds/ro", database("db/static-creds/ro")),

@@ -751,8 +751,14 @@ fn a_credential_with_settings_is_a_mapping() {
         ("{exec: [/bin/x], format: yaml}", "unknown `format: yaml`"),
         ("{exec: [/bin/x], shell: true}", "unknown field `shell`"),
         ("{vault: secret/app}", "no path of the database engine"),
-        ("{vault: 'database/creds/r', timeout: 5s}", "belongs to `exec`"),
-        ("{vault: 'database/creds/r', exec: [/x]}", "both `exec` and `vault`"),
+        (
+            "{vault: 'database/creds/r', timeout: 5s}",
+            "belongs to `exec`",
+        ),
+        (
+            "{vault: 'database/creds/r', exec: [/x]}",
+            "both `exec` and `vault`",
+        ),
         ("{}", "no `exec` and no `vault`"),
     ] {
         let said: Vec<_> = errors(&one(credential));

@@ -114,7 +114,9 @@ pub enum VaultError {
     #[error("Vault has nothing at {0}, or the version there is deleted")]
     NotFound(String),
     /// A redirect, or the status of a standby.
-    #[error("Vault at {0} is a standby: let `vault.address` be the active server's, or a balancer's")]
+    #[error(
+        "Vault at {0} is a standby: let `vault.address` be the active server's, or a balancer's"
+    )]
     Standby(String),
     /// Any other status.
     #[error("Vault answered {what} with status {status}")]

@@ -252,7 +252,9 @@ impl Bounded {
             };
             match self.pipe.read(into) {
                 Ok(0) => self.closed = true,
-                Ok(read) => self.bytes.extend_from_slice(into.get(..read).unwrap_or_default()),
+                Ok(read) => self
+                    .bytes
+                    .extend_from_slice(into.get(..read).unwrap_or_default()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),

@@ -42,7 +42,9 @@ fn one_line_of_text_is_the_secret() {
         ("echo hunter2; exit 3", "ended with code 3"),
         ("kill -TERM $$", "was ended by signal 15"),
     ] {
-        let error = ran(script, HelperFormat::Text).map(|_| ()).expect_err(script);
+        let error = ran(script, HelperFormat::Text)
+            .map(|_| ())
+            .expect_err(script);
         assert!(error.contains(message), "{script}: {error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
@@ -54,7 +56,10 @@ fn json_has_a_secret_and_perhaps_a_user_and_a_lease() {
     let fetched = ran(script, HelperFormat::Json).expect("a credential");
     assert_eq!(fetched.credential.user.as_deref(), Some("tmp_1"));
     assert_eq!(fetched.lease.map(|it| it.lasts.as_secs()), Some(60));
-    assert_eq!(secret(ran(r#"echo '{"secret": "x"}'"#, HelperFormat::Json)), "x");
+    assert_eq!(
+        secret(ran(r#"echo '{"secret": "x"}'"#, HelperFormat::Json)),
+        "x"
+    );
     for json in [
         "hunter2",
         r#"{"secret": 1, "user": "hunter2"}"#,
@@ -65,7 +70,9 @@ fn json_has_a_secret_and_perhaps_a_user_and_a_lease() {
         r#"{"secret": ""}"#,
     ] {
         let script = format!("printf '%s' '{json}'");
-        let error = ran(&script, HelperFormat::Json).map(|_| ()).expect_err(json);
+        let error = ran(&script, HelperFormat::Json)
+            .map(|_| ())
+            .expect_err(json);
         assert!(!error.contains("hunter2"), "{error}");
     }
 }
@@ -90,7 +97,9 @@ fn it_gets_its_words_and_nothing_else() {
 fn ten_megabytes_are_not_read() {
     let begun = Instant::now();
     let script = "head -c 10000000 /dev/zero | tr '\\0' x; sleep 60";
-    let error = ran(script, HelperFormat::Text).map(|_| ()).expect_err("too much");
+    let error = ran(script, HelperFormat::Text)
+        .map(|_| ())
+        .expect_err("too much");
     assert!(error.contains("more than 64 KiB"), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(5));
     // Of what it says beside, only the beginning counts.
@@ -101,14 +110,20 @@ fn ten_megabytes_are_not_read() {
 #[test]
 fn what_it_says_is_shown_in_part_and_never_the_secret() {
     let script = "echo 'no such item' >&2; echo second line >&2; exit 1";
-    let error = ran(script, HelperFormat::Text).map(|_| ()).expect_err("code 1");
+    let error = ran(script, HelperFormat::Text)
+        .map(|_| ())
+        .expect_err("code 1");
     assert!(error.contains("code 1: no such item"), "{error}");
     assert!(!error.contains("second"), "{error}");
     let script = "echo hunter2; echo 'got hunter2, and then?' >&2; exit 1";
-    let error = ran(script, HelperFormat::Text).map(|_| ()).expect_err("code 1");
+    let error = ran(script, HelperFormat::Text)
+        .map(|_| ())
+        .expect_err("code 1");
     assert!(!error.contains("hunter2"), "{error}");
     let script = "head -c 3000 /dev/zero | tr '\\0' x >&2; exit 1";
-    let error = ran(script, HelperFormat::Text).map(|_| ()).expect_err("code 1");
+    let error = ran(script, HelperFormat::Text)
+        .map(|_| ())
+        .expect_err("code 1");
     assert!(error.len() < 400, "{error}");
 }
 
@@ -117,7 +132,10 @@ fn runs(word: &str) -> bool {
     let processes = fs::read_dir("/proc").expect("proc").flatten();
     processes
         .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
-        .any(|line| line.split(|byte| *byte == 0).any(|one| one == word.as_bytes()))
+        .any(|line| {
+            line.split(|byte| *byte == 0)
+                .any(|one| one == word.as_bytes())
+        })
 }
 
 #[test]

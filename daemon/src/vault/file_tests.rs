@@ -64,10 +64,7 @@ fn a_file_of_another_user_is_refused() {
     let file = tempfile::NamedTempFile::new().expect("file");
     fs::write(file.path(), "hunter2").expect("write");
     std::os::unix::fs::chown(file.path(), Some(65534), None).expect("chown");
-    for refused in [
-        read(&permit(), file.path()).map(drop),
-        check(file.path()),
-    ] {
+    for refused in [read(&permit(), file.path()).map(drop), check(file.path())] {
         let error = refused.expect_err("handed out");
         let exposed = matches!(error, VaultError::Exposed { uid: 65534, .. });
         assert!(exposed, "{error}");

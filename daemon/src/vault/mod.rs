@@ -243,9 +243,7 @@ fn usable(secret: Secret) -> Result<Secret, &'static str> {
     match secret.expose() {
         [] => Err("is empty"),
         bytes if bytes.len() >= LIMIT => Err("is longer than 64 KiB"),
-        bytes if bytes.iter().any(|byte| b"\n\r\0".contains(byte)) => {
-            Err("has more than one line")
-        }
+        bytes if bytes.iter().any(|byte| b"\n\r\0".contains(byte)) => Err("has more than one line"),
         _ => Ok(secret),
     }
 }

@@ -45,7 +45,10 @@ async fn a_variable_is_handed_out_as_it_was_at_the_start() {
     for (name, message) in [
         ("TWO", "in the variable TWO has more than one line"),
         ("EMPTY", "is empty"),
-        ("PATH", "was not in the daemon's environment when it started"),
+        (
+            "PATH",
+            "was not in the daemon's environment when it started",
+        ),
     ] {
         let error = vault.credential(&permit(), &from(name)).await;
         let error = error.expect_err(name).to_string();
@@ -80,7 +83,10 @@ async fn a_systemd_credential_is_a_private_file_of_its_directory() {
     let none = Vault::new(Parts::default());
     let error = none.credential(&permit(), &from).await;
     let error = error.expect_err("no directory").to_string();
-    assert!(error.contains("$CREDENTIALS_DIRECTORY is not set"), "{error}");
+    assert!(
+        error.contains("$CREDENTIALS_DIRECTORY is not set"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

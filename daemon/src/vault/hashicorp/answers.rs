@@ -60,7 +60,9 @@ pub(super) struct Fields(Vec<(String, Secret)>);
 impl Fields {
     pub(super) fn into_inner(self, name: &str) -> Option<Secret> {
         let mut fields = self.0.into_iter();
-        fields.find(|(field, _)| field == name).map(|(_, secret)| secret)
+        fields
+            .find(|(field, _)| field == name)
+            .map(|(_, secret)| secret)
     }
 }
 
@@ -128,7 +130,10 @@ impl<'de> Deserialize<'de> for Value {
                 Ok(Value::Other)
             }
 
-            fn visit_seq<S: serde::de::SeqAccess<'de>>(self, mut seq: S) -> Result<Value, S::Error> {
+            fn visit_seq<S: serde::de::SeqAccess<'de>>(
+                self,
+                mut seq: S,
+            ) -> Result<Value, S::Error> {
                 while seq.next_element::<IgnoredAny>()?.is_some() {}
                 Ok(Value::Other)
             }

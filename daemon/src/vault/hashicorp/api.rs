@@ -45,7 +45,9 @@ impl Token {
         // 0 is what a token without an end has.
         let until = (!lasts.is_zero()).then(|| from + lasts * 9 / 10);
         Self {
-            renew_at: until.filter(|_| auth.renewable).map(|_| from + lasts * 2 / 3),
+            renew_at: until
+                .filter(|_| auth.renewable)
+                .map(|_| from + lasts * 2 / 3),
             until,
             value: auth.client_token,
         }
@@ -114,7 +116,10 @@ impl HashiCorp {
             return self.token_file();
         };
         let mut token = self.token.lock().await;
-        if let Some(token) = token.as_ref().filter(|token| !token.is_over(Instant::now())) {
+        if let Some(token) = token
+            .as_ref()
+            .filter(|token| !token.is_over(Instant::now()))
+        {
             return Ok(token.value.clone());
         }
         let fresh = self.log_in().await?;
@@ -174,7 +179,9 @@ impl HashiCorp {
             }
             token.value.clone()
         };
-        let answer = self.call(Method::PUT, PATH, b"{}".to_vec(), Some(&due)).await;
+        let answer = self
+            .call(Method::PUT, PATH, b"{}".to_vec(), Some(&due))
+            .await;
         match answer.and_then(|answer| read(PATH, &answer)) {
             Ok(renewed) => *self.token.lock().await = Some(Token::new(renewed, now)),
             Err(error) => tracing::warn!("Vault's token is not renewed yet: {error}"),

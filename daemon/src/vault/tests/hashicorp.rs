@@ -128,8 +128,16 @@ async fn a_field_of_the_key_value_engine_is_read_anew() {
     for (path, field, message) in [
         ("secret/data/app", "user", "no such field"),
         ("secret/data/app", "port", "no such field"),
-        ("secret/data/deleted", "password", "nothing at secret/data/deleted"),
-        ("secret/data/nothing", "password", "nothing at secret/data/nothing"),
+        (
+            "secret/data/deleted",
+            "password",
+            "nothing at secret/data/deleted",
+        ),
+        (
+            "secret/data/nothing",
+            "password",
+            "nothing at secret/data/nothing",
+        ),
     ] {
         let error = bench.get(&kv(path, field)).await.expect_err(path);
         assert!(error.contains(message), "{error}");
@@ -159,7 +167,9 @@ async fn what_the_policy_does_not_name_any_more_is_given_back() {
     bench.vault.retain(named.iter());
     assert_eq!(bench.asked("PUT sys/leases/revoke"), 0);
     bench.vault.retain([].iter());
-    bench.until("revoked", |inside| inside.leases.is_empty()).await;
+    bench
+        .until("revoked", |inside| inside.leases.is_empty())
+        .await;
     let given = bench.get(&database()).await.expect("there");
     assert_eq!(given.user.as_deref(), Some("v-ro-2"));
     // A server that does not take it is a reason for another.
@@ -217,9 +227,17 @@ async fn each_bad_state_of_the_server_has_its_words() {
         (429, None, "is a standby"),
         (307, None, "is a standby"),
         (500, None, "with status 500"),
-        (200, Some("not json kv-secret".to_owned()), "not what Vault's documentation"),
+        (
+            200,
+            Some("not json kv-secret".to_owned()),
+            "not what Vault's documentation",
+        ),
         (200, Some("{}".to_owned()), "not what Vault's documentation"),
-        (200, Some("x".repeat(10_000_000)), "longer than 524288 bytes"),
+        (
+            200,
+            Some("x".repeat(10_000_000)),
+            "longer than 524288 bytes",
+        ),
     ] {
         let bench = with_token().await;
         bench.change(|inside| {
@@ -269,7 +287,10 @@ async fn the_way_in_is_checked_like_a_credential() {
     let error = error.expect_err("exposed").to_string();
     assert!(error.contains("mode 0644"), "{error}");
     let file = private("t");
-    let plain = settings("http://vault.test:8200", Login::TokenFile(file.path().into()));
+    let plain = settings(
+        "http://vault.test:8200",
+        Login::TokenFile(file.path().into()),
+    );
     let error = vault(plain).credential(&permit(), &database()).await;
     let error = error.expect_err("in the clear").to_string();
     assert!(error.contains("plain http"), "{error}");

@@ -88,8 +88,10 @@ impl Inside {
     }
 
     fn auth(&self, token: &str) -> Response {
-        good(&json!({"auth": {"client_token": token, "lease_duration": self.token_lasts,
-                              "renewable": true, "policies": ["default"]}}))
+        good(
+            &json!({"auth": {"client_token": token, "lease_duration": self.token_lasts,
+                              "renewable": true, "policies": ["default"]}}),
+        )
     }
 
     fn known(&mut self, method: &Method, path: &str, body: &Value) -> Response {
@@ -110,7 +112,8 @@ impl Inside {
                 }
             }
             ("PUT", "sys/leases/revoke") => {
-                self.leases.remove(body["lease_id"].as_str().unwrap_or_default());
+                self.leases
+                    .remove(body["lease_id"].as_str().unwrap_or_default());
                 StatusCode::NO_CONTENT.into_response()
             }
             ("PUT", "auth/token/renew-self") => {

@@ -79,7 +79,10 @@ impl Login {
     /// The service's credential has come: introduce ourselves, as its user if it has one.
     pub(super) fn credential(&mut self, credential: Credential, io: &mut Buffers) {
         if let Some(user) = credential.user {
-            let users = self.parameters.iter_mut().filter(|(name, _)| name == "user");
+            let users = self
+                .parameters
+                .iter_mut()
+                .filter(|(name, _)| name == "user");
             users.for_each(|(_, value)| value.clone_from(&user));
         }
         let pairs = self

@@ -385,5 +385,8 @@ fn a_credential_with_a_user_logs_in_as_that_user() {
     login.credential(credential, &mut io);
     let said = String::from_utf8_lossy(&io.to_upstream).into_owned();
     assert!(said.contains("user\0v-token-ro-1\0"), "{said}");
-    assert!(!said.contains("agent_ro") && !said.contains(PASSWORD), "{said}");
+    assert!(
+        !said.contains("agent_ro") && !said.contains(PASSWORD),
+        "{said}"
+    );
 }

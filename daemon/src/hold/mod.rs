@@ -20,6 +20,8 @@ use crate::sys;
 /// and what [`SERVING`] takes. By the kernel's numbers (capability.h).
 const STARTING: &[(u8, &str)] = &[
     (0, "chown"),
+    // The root of cgroup2 has mode 0555.
+    (1, "dac_override"),
     (8, "setpcap"),
     (14, "ipc_lock"),
     (24, "sys_resource"),

@@ -11,6 +11,8 @@ mod confine;
 mod error;
 mod filter;
 mod identity;
+#[cfg(test)]
+pub(crate) mod machine;
 mod mounts;
 pub(crate) mod rules;
 pub mod streams;

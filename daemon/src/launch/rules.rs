@@ -18,7 +18,7 @@ const JUMP_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
 const JUMP_GREATER: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
 const JUMP_NOT_LESS: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
 const RETURN: u16 = 0x06; // BPF_RET | BPF_K
-const ERRNO: u32 = 0x0005_0000; // SECCOMP_RET_ERRNO
+pub(super) const ERRNO: u32 = 0x0005_0000; // SECCOMP_RET_ERRNO
 
 /// What one list with one answer can't say: calls of another ABI, calls that are newer
 /// than this, and those whose arguments a filter can't read (as an older kernel would

@@ -119,7 +119,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 async fn serve(config: Config, policy: Loaded, vault: Vault) -> anyhow::Result<()> {
     let lock = lock::take(&config.run_dir)?;
     let journald = config.audit.journald == Journald::Auto;
-    let audit = Arc::new(AuditLog::open(&config.audit.file, journald)?);
+    let audit = hold::serving(|| AuditLog::open(&config.audit.file, journald));
+    let audit = Arc::new(audit.context("cannot start a thread")??);
     let vault = Arc::new(vault);
     let policies = Policies::start(
         &config.policies,

@@ -35,7 +35,9 @@ fn every_thread_is_held_and_there_is_no_core_dump() {
     }
     assert!(threads > 3, "{threads}");
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("limits");
-    let core = limits.lines().find(|line| line.starts_with("Max core file size"));
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
     let words: Vec<&str> = core.expect("a limit").split_whitespace().collect();
     assert_eq!(words[4..6], ["0", "0"], "{words:?}");
 }

@@ -51,12 +51,19 @@ fn works_and_shows_nothing(stage: &Stage, secrets: &[&str]) {
          psql -h 127.0.0.1 -p {port} -d shop -c 'SELECT 1/0' -c '\\conninfo' -c 'SELECT nothing'"
     );
     let agent = stage.agent().run(&["sh", "-c", &script]).expect("runs");
-    assert!(agent.both().contains("division by zero"), "{}", agent.both());
+    assert!(
+        agent.both().contains("division by zero"),
+        "{}",
+        agent.both()
+    );
     // A log-in that fails is told of too.
     let role = "ALTER ROLE agent_ro NOLOGIN";
     stage.server.sql("postgres", role).expect("alter");
     let refused = stage.psql("SELECT 1");
-    stage.server.sql("postgres", "ALTER ROLE agent_ro LOGIN").expect("alter");
+    stage
+        .server
+        .sql("postgres", "ALTER ROLE agent_ro LOGIN")
+        .expect("alter");
     let mut status = stage.daemon.client();
     let status = status.args(["status", "--json"]).output().expect("status");
     let of_daemon = |name: &str| {
@@ -133,9 +140,16 @@ fn a_program_may_run_only_if_the_policy_named_one_at_the_start() {
     let line = |line: &serde_json::Value| {
         line["event"] == "policy_loaded" && line["generation"].as_u64() == Some(2)
     };
-    stage.daemon.audit_line("the new policy", line).expect("loaded");
+    stage
+        .daemon
+        .audit_line("the new policy", line)
+        .expect("loaded");
     assert_ne!(stage.psql("SELECT 1").code(), 0);
-    assert!(stage.daemon.log().contains("restart it"), "{}", stage.daemon.log());
+    assert!(
+        stage.daemon.log().contains("restart it"),
+        "{}",
+        stage.daemon.log()
+    );
 }
 
 #[test]
@@ -184,10 +198,16 @@ fn answer(mut stream: TcpStream, user: &str, password: &str, log: &Mutex<Vec<Str
         head.push(byte[0]);
     }
     let head = String::from_utf8_lossy(&head).to_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
     let mut body = vec![0; length.map_or(0, |text| text.trim().parse().expect("length"))];
     stream.read_exact(&mut body).expect("body");
-    let call = head.lines().next().unwrap_or_default().replace(" http/1.1", "");
+    let call = head
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .replace(" http/1.1", "");
     log.lock().expect("lock").push(call.clone());
     let known = head.contains("x-vault-token: hvs.the-token");
     let (status, json) = match call.as_str() {
@@ -197,9 +217,10 @@ fn answer(mut stream: TcpStream, user: &str, password: &str, log: &Mutex<Vec<Str
                 .to_owned(),
         ),
         _ if !known => (403, r#"{"errors":["permission denied"]}"#.to_owned()),
-        "get /v1/secret/data/shop" => {
-            (200, format!(r#"{{"data":{{"data":{{"password":"{password}"}}}}}}"#))
-        }
+        "get /v1/secret/data/shop" => (
+            200,
+            format!(r#"{{"data":{{"data":{{"password":"{password}"}}}}}}"#),
+        ),
         "get /v1/database/creds/ro" => (
             200,
             format!(
@@ -220,7 +241,11 @@ fn with_vault(place: &str, user: &str, password: &str) -> (Stage, StandIn, TempD
     write_private(&secret_id, "the-secret-id").expect("write");
     let mut stand_in = None;
     let stage = stage(&format!("{{vault: '{place}'}}"), |options, agents| {
-        let password = if password.is_empty() { agents } else { password };
+        let password = if password.is_empty() {
+            agents
+        } else {
+            password
+        };
         let server = StandIn::start(user, password);
         options.extra = format!(
             "vault: {{address: '{}', approle: {{role_id: r, secret_id_file: {}}}}}\n",
@@ -235,7 +260,11 @@ fn with_vault(place: &str, user: &str, password: &str) -> (Stage, StandIn, TempD
 #[test]
 fn a_field_in_vault_is_one() {
     let (stage, _server, _directory) = with_vault("secret/data/shop#password", "", "");
-    let secrets = [stage.server.agent_password(), "hvs.the-token", "the-secret-id"];
+    let secrets = [
+        stage.server.agent_password(),
+        "hvs.the-token",
+        "the-secret-id",
+    ];
     works_and_shows_nothing(&stage, &secrets);
 }
 
@@ -246,7 +275,11 @@ fn a_user_that_vault_makes_is_the_one_that_logs_in_and_is_given_back() {
     let made = "CREATE ROLE \"v-ro-1\" LOGIN PASSWORD 'made-by-vault' IN ROLE agent_ro";
     stage.server.sql("postgres", made).expect("create");
     let mut psql = stage.open_psql();
-    assert!(psql.query("SELECT count(*) FROM orders").expect("answer").contains("300"));
+    assert!(
+        psql.query("SELECT count(*) FROM orders")
+            .expect("answer")
+            .contains("300")
+    );
     let who = "SELECT string_agg(usename, ',') FROM pg_stat_activity \
                WHERE datname = 'shop' AND pid <> pg_backend_pid()";
     assert_eq!(stage.fact(who), "v-ro-1");

@@ -13,14 +13,16 @@ use super::Needs;
 use crate::launch::calls;
 use crate::launch::rules::{is, masked, namespaces, not, personality, prefix, rule};
 
-/// Commands of bpf(2) that serving takes, all on maps that are open already. So no program
-/// is loaded, attached, replaced or taken off, nothing is pinned.
+/// Commands of bpf(2) that serving takes: changes in maps, and looking whether the gate is
+/// whole. So no program is loaded, attached, replaced or taken off, nothing is pinned.
 const BPF: &[libc::c_int] = &[
     1,  // MAP_LOOKUP_ELEM
     2,  // MAP_UPDATE_ELEM
     3,  // MAP_DELETE_ELEM
     4,  // MAP_GET_NEXT_KEY
+    7,  // OBJ_GET
     15, // OBJ_GET_INFO_BY_FD
+    16, // PROG_QUERY
     21, // MAP_LOOKUP_AND_DELETE_ELEM
 ];
 

@@ -5,17 +5,20 @@ const HELD: Needs = Needs { programs: false };
 const LOOSER: Needs = Needs { programs: true };
 
 fn asked(needs: Needs, call: i64, arguments: &[i32]) -> u32 {
-    let words: Vec<u64> = arguments.iter().map(|it| it.cast_unsigned().into()).collect();
+    let words: Vec<u64> = arguments
+        .iter()
+        .map(|it| it.cast_unsigned().into())
+        .collect();
     answer(&program(needs).expect("a filter"), HERE, call, &words)
 }
 
 #[test]
 fn no_program_of_the_gate_is_taken_off() {
-    for command in [1, 2, 3, 4, 15, 21] {
+    for command in [1, 2, 3, 4, 7, 15, 16, 21] {
         assert_eq!(asked(HELD, libc::SYS_bpf, &[command]), ALLOW, "{command}");
     }
     // PROG_LOAD, OBJ_PIN, PROG_DETACH, LINK_CREATE, LINK_UPDATE, LINK_DETACH and the rest.
-    for command in [0, 5, 6, 7, 8, 9, 13, 14, 17, 18, 28, 29, 30, 34, 36, -1] {
+    for command in [0, 5, 6, 8, 9, 13, 14, 17, 18, 28, 29, 30, 34, 36, -1] {
         assert_eq!(asked(HELD, libc::SYS_bpf, &[command]), EPERM, "{command}");
     }
 }
@@ -24,7 +27,12 @@ fn no_program_of_the_gate_is_taken_off() {
 fn only_network_namespaces_are_entered_and_none_is_made() {
     let net = libc::CLONE_NEWNET;
     assert_eq!(asked(HELD, libc::SYS_setns, &[3, net]), ALLOW);
-    for other in [0, libc::CLONE_NEWNS, libc::CLONE_NEWUSER, net | libc::CLONE_NEWNS] {
+    for other in [
+        0,
+        libc::CLONE_NEWNS,
+        libc::CLONE_NEWUSER,
+        net | libc::CLONE_NEWNS,
+    ] {
         assert_eq!(asked(HELD, libc::SYS_setns, &[3, other]), EPERM);
     }
     let thread = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_THREAD | libc::CLONE_SIGHAND;
@@ -59,7 +67,12 @@ fn what_a_bug_would_be_used_for_is_refused() {
     ] {
         assert_eq!(asked(LOOSER, call, &[]), EPERM, "{call}");
     }
-    for call in [libc::SYS_read, libc::SYS_openat, libc::SYS_connect, libc::SYS_getsockopt] {
+    for call in [
+        libc::SYS_read,
+        libc::SYS_openat,
+        libc::SYS_connect,
+        libc::SYS_getsockopt,
+    ] {
         assert_eq!(asked(HELD, call, &[]), ALLOW, "{call}");
     }
     let other = answer(&program(HELD).expect("a filter"), 0x4000_0003, 1, &[]);
@@ -82,7 +95,10 @@ fn programs_are_started_and_code_is_made_only_where_a_credential_needs_it() {
     // Libraries that the resolver loads are mapped from their files.
     let read = libc::PROT_READ | libc::PROT_EXEC;
     assert_eq!(asked(HELD, libc::SYS_mmap, &[0, 0, read]), ALLOW);
-    assert_eq!(asked(HELD, libc::SYS_mprotect, &[0, 0, libc::PROT_READ]), ALLOW);
+    assert_eq!(
+        asked(HELD, libc::SYS_mprotect, &[0, 0, libc::PROT_READ]),
+        ALLOW
+    );
 }
 
 #[test]
@@ -94,7 +110,10 @@ fn sockets_are_those_that_serving_takes() {
         (libc::AF_NETLINK, libc::SOCK_DGRAM, 11),
         (libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE),
     ] {
-        assert_eq!(asked(HELD, libc::SYS_socket, &[family, kind, protocol]), ALLOW);
+        assert_eq!(
+            asked(HELD, libc::SYS_socket, &[family, kind, protocol]),
+            ALLOW
+        );
     }
     for (family, kind, protocol) in [
         (libc::AF_PACKET, libc::SOCK_RAW, 0),
@@ -103,6 +122,9 @@ fn sockets_are_those_that_serving_takes() {
         (libc::AF_VSOCK, libc::SOCK_STREAM, 0),
         (libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_NETFILTER),
     ] {
-        assert_eq!(asked(HELD, libc::SYS_socket, &[family, kind, protocol]), EPERM);
+        assert_eq!(
+            asked(HELD, libc::SYS_socket, &[family, kind, protocol]),
+            EPERM
+        );
     }
 }

@@ -103,6 +103,22 @@ pub fn this_thread_serves() {
     let _ = sys::privileges::keep_capabilities(bits(SERVING));
 }
 
+/// Does `work` on a thread that serves already: the threads that it starts do so too.
+///
+/// # Errors
+/// The thread can't be started, or panics.
+pub fn serving<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    let inside = || {
+        this_thread_serves();
+        work()
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, inside)?;
+        let panicked = |_| io::Error::other("the thread panicked");
+        thread.join().map_err(panicked)
+    })
+}
+
 /// On the main thread, when the gate is up and before anybody is served.
 ///
 /// # Errors

@@ -3,10 +3,26 @@
 use std::fs;
 use std::path::Path;
 
+use std::time::{Duration, Instant};
+
 use super::{HoldError, call};
 
-/// Looks at `/proc/self/task`.
+/// A thread that was just started may not have run yet, and gives up what it has then.
+const PATIENCE: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Looks at `/proc/self/task` until every thread is held.
 pub(super) fn check(capabilities: u64) -> Result<(), HoldError> {
+    let limit = Instant::now() + PATIENCE;
+    loop {
+        match all(capabilities) {
+            Err(HoldError::Thread { .. }) if Instant::now() < limit => std::thread::sleep(LOOK),
+            result => return result,
+        }
+    }
+}
+
+fn all(capabilities: u64) -> Result<(), HoldError> {
     let failed = || call("read /proc/self/task");
     for entry in fs::read_dir("/proc/self/task").map_err(failed())? {
         let path = entry.map_err(failed())?.path();

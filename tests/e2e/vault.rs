@@ -123,9 +123,13 @@ fn a_program_prints_it() {
         },
     );
     works_and_shows_nothing(&stage, &[stage.server.agent_password()]);
-    // The failed log-in has made the daemon doubt it; what works now is kept for its lease.
-    stage.assert_works();
+    // Kept for its lease: the program is not asked again, until its secret is a wrong one.
     program(directory.path(), "echo broken >&2; exit 1");
+    stage.assert_works();
+    let role = "ALTER ROLE agent_ro PASSWORD 'rotated-secret'";
+    stage.server.sql("postgres", role).expect("alter");
+    assert_ne!(stage.psql("SELECT 1").code(), 0);
+    program(directory.path(), "echo '{\"secret\": \"rotated-secret\"}'");
     stage.assert_works();
 }
 

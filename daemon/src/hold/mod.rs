@@ -29,7 +29,7 @@ const STARTING: &[(u8, &str)] = &[
     (39, "bpf"),
 ];
 
-/// What serving takes, found by taking away one after the other until the tests fail.
+/// What serving takes, each with what it is for.
 const SERVING: &[(u8, &str)] = &[
     // Ports below 1024, and the loopback device, in agents' network namespaces.
     (10, "net_bind_service"),

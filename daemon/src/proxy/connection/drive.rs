@@ -232,7 +232,11 @@ impl Drive {
             CloseReason::UpstreamProtocol(what) => self.end(what, Some("upstream")),
             CloseReason::UpstreamLogin(words) => {
                 let service = &self.admitted.service;
-                self.proxy.vault.distrust(&service.credential);
+                // Wrong password. What the agent can bring about (the name of a database)
+                // must not cost others their credential.
+                if words.starts_with("28P01") {
+                    self.proxy.vault.distrust(&service.credential);
+                }
                 let service = &service.name;
                 let reason = format!("service {service} refused the gate's login: {words}");
                 self.proxy.refusals.say(&reason);

@@ -13,6 +13,7 @@ mod lock;
 mod namespaces;
 mod policies;
 mod refused;
+mod secrets;
 mod sessions;
 mod tasks;
 mod unix;
@@ -33,13 +34,15 @@ use crate::capture::{self, Gate, GateConfig, ListenerConfig, NetnsCookie};
 use crate::config::{Config, Journald};
 use crate::control::{agent_socket, inside, server};
 use crate::dns::{self, Resolver};
+use crate::hold;
 use crate::identity::Registry;
 use crate::identity::token::Verifier;
 use crate::metrics::Metrics;
 use crate::protocol::postgres::analyse;
 use crate::proxy::{self, Destinations, Limits, Parts, Proxy};
+use crate::vault::Vault;
 use namespaces::Namespaces;
-use policies::Policies;
+use policies::{Loaded, Policies};
 use sessions::Sessions;
 
 /// Loads the policy at `path` and runs its own tests; says in one line that it is good.
@@ -101,21 +104,35 @@ struct StartBody<'a> {
 /// Whatever keeps the gate from being in force, in one line.
 pub fn run(config: Config) -> anyhow::Result<()> {
     capture::preflight()?;
+    hold::begin()?;
+    let policy = policies::load(&config.policies, 1)?;
+    let vault = secrets::vault(&config, &policy.0)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_stack_size(analyse::STACK)
-        .on_thread_start(analyse::this_thread_is_roomy)
+        .on_thread_start(|| {
+            hold::this_thread_serves();
+            analyse::this_thread_is_roomy();
+        })
         .build()
         .context("cannot start the worker threads")?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, policy, vault))
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, policy: Loaded, vault: Vault) -> anyhow::Result<()> {
     let lock = lock::take(&config.run_dir)?;
     let journald = config.audit.journald == Journald::Auto;
-    let audit = Arc::new(AuditLog::open(&config.audit.file, journald)?);
+    let audit = hold::serving(|| AuditLog::open(&config.audit.file, journald));
+    let audit = Arc::new(audit.context("cannot start a thread")??);
     let tokens = Verifier::new(config.identity.issuers.clone())?;
-    let policies = Arc::new(Policies::start(&config.policies, Arc::clone(&audit))?);
+    let vault = Arc::new(vault);
+    let policies = Policies::start(
+        &config.policies,
+        policy,
+        Arc::clone(&vault),
+        Arc::clone(&audit),
+    )?;
+    let policies = Arc::new(policies);
     let listeners = proxy::bind(config.gate.port)?;
     let listener = listeners.config();
     let listener =
@@ -146,6 +163,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         origins: Arc::clone(&gate) as _,
         resolver: Arc::clone(&resolver),
         metrics,
+        vault: Arc::clone(&vault),
         limits: limits(&config),
     }));
     let reach = tasks::Reach {
@@ -188,12 +206,14 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let context = audit::Context::default();
     audit.append(&Record::new(Event::DaemonStart, &context, &started))?;
 
+    hold::finish(secrets::needs(&policies.current().load()))?;
     tokio::spawn(listeners.serve(Arc::clone(&proxy)));
     tokio::spawn(server::serve(control, Arc::clone(&sessions) as _));
     tokio::spawn(inside::serve(agents, Arc::clone(&sessions) as _));
     if let Some(metrics) = metrics {
         tokio::spawn(server::serve_metrics(metrics, Arc::clone(&sessions) as _));
     }
+    tokio::spawn(Arc::clone(&vault).keep());
     tasks::spawn(tasks::Parts {
         events,
         sessions,
@@ -208,6 +228,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         result = reload_on_hangup(&policies, &audit) => result?,
     }
     stop(&config, &proxy, &audit).await;
+    vault.close().await;
     drop(lock);
     Ok(())
 }

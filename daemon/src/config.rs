@@ -31,6 +31,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// Whose tokens count.
     pub identity: Identity,
+    /// HashiCorp Vault or OpenBao.
+    pub vault: Vault,
 }
 
 /// `identity:`
@@ -39,6 +41,81 @@ pub struct Config {
 pub struct Identity {
     /// The OpenID providers; without any, sessions start by name only.
     pub issuers: Vec<IssuerSettings>,
+}
+
+/// `vault:`; without an address there is none.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Vault {
+    /// `https://vault.corp:8200`; plain http on the loopback only.
+    pub address: Option<String>,
+    /// A PEM file of authorities; the system's without it.
+    pub ca: Option<PathBuf>,
+    /// A namespace.
+    pub namespace: Option<String>,
+    /// A file that somebody else keeps a token in.
+    pub token_file: Option<PathBuf>,
+    /// The AppRole method instead.
+    pub approle: Option<AppRole>,
+    /// For each call.
+    pub timeout_seconds: u64,
+}
+
+/// `vault.approle:`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppRole {
+    /// Its mount.
+    #[serde(default = "approle")]
+    pub mount: String,
+    /// Not secret.
+    pub role_id: String,
+    /// A file of the daemon's user only.
+    pub secret_id_file: PathBuf,
+}
+
+fn approle() -> String {
+    "approle".into()
+}
+
+impl Default for Vault {
+    fn default() -> Self {
+        Self {
+            address: None,
+            ca: None,
+            namespace: None,
+            token_file: None,
+            approle: None,
+            timeout_seconds: 5,
+        }
+    }
+}
+
+impl Vault {
+    /// The file that the way in begins with.
+    pub fn secret_file(&self) -> Option<&Path> {
+        let approle = self.approle.as_ref().map(|it| it.secret_id_file.as_path());
+        approle.or(self.token_file.as_deref())
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let ways = usize::from(self.token_file.is_some()) + usize::from(self.approle.is_some());
+        match (&self.address, ways) {
+            (None, 0) | (Some(_), 1) => {}
+            (None, _) => return Err("vault: there is no `address`".into()),
+            (Some(_), _) => return Err("vault: write either `token_file` or `approle`".into()),
+        }
+        if !(1..=60).contains(&self.timeout_seconds) {
+            return Err("vault.timeout_seconds: must be from 1 to 60".into());
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_/".contains(c);
+        match &self.approle {
+            Some(it) if it.mount.is_empty() || !it.mount.chars().all(plain) => {
+                Err("vault.approle.mount: must be a path of letters and digits".into())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// `metrics:`
@@ -123,6 +200,7 @@ impl Default for Config {
             limits: Limits::default(),
             metrics: Metrics::default(),
             identity: Identity::default(),
+            vault: Vault::default(),
         }
     }
 }
@@ -221,6 +299,7 @@ impl Config {
         {
             return Err(format!("metrics.listen: {address} is not on the loopback"));
         }
+        self.vault.check()?;
         if self.limits.message_bytes < 1024 || self.limits.message_bytes > 1 << 30 {
             return Err("limits.message_bytes: must be from 1024 to 1073741824".into());
         }
@@ -254,6 +333,29 @@ mod tests {
             let config = Config::parse(&format!("metrics: {{listen: '{address}'}}\n"));
             let checked = config.expect("valid").check();
             assert_eq!(checked.is_ok(), fits, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_vault_has_an_address_and_one_way_in() {
+        let approle = "approle: {role_id: r, secret_id_file: /s}";
+        for (text, fits) in [
+            ("address: 'https://v', token_file: /t".to_owned(), true),
+            (format!("address: 'https://v', {approle}"), true),
+            ("token_file: /t".to_owned(), false),
+            ("address: 'https://v'".to_owned(), false),
+            (
+                format!("address: 'https://v', token_file: /t, {approle}"),
+                false,
+            ),
+            (
+                "address: 'https://v', token_file: /t, timeout_seconds: 0".to_owned(),
+                false,
+            ),
+        ] {
+            let config = Config::parse(&format!("vault: {{{text}}}\n"));
+            let checked = config.expect("valid").check();
+            assert_eq!(checked.is_ok(), fits, "{text}");
         }
     }
 

@@ -9,6 +9,7 @@ pub mod capture;
 pub mod config;
 pub mod control;
 pub mod dns;
+pub mod hold;
 pub mod identity;
 pub mod launch;
 pub mod masking;

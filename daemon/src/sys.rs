@@ -6,12 +6,16 @@
 use std::ffi::{CStr, c_int, c_long};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use nix::sys::signal::{self, SigHandler, Signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+pub mod environment;
 pub mod netns;
+pub mod privileges;
 
 const BPF_PROG_LOAD: c_int = 5;
 const BPF_OBJ_PIN: c_int = 6;
@@ -453,4 +457,21 @@ pub fn die_of_closed_pipes() {
     let result = unsafe { signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) };
     // Only an invalid signal number fails, and this is none.
     debug_assert!(result.is_ok());
+}
+
+/// Has a program that is about to be started give up every capability, and end when the
+/// thread that started it does.
+pub fn start_without_capabilities(command: &mut Command) {
+    let give_up = || {
+        drop_capabilities()?;
+        let signal = libc::c_ulong::from(libc::SIGKILL.cast_unsigned());
+        // SAFETY: the call takes numbers only.
+        done(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal, 0, 0, 0) }.into())?;
+        // Without this user id 0 would get them back at exec.
+        // SAFETY: as above.
+        done(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }.into())
+    };
+    // SAFETY: between fork and exec only system calls are made, with no memory but the
+    // stack's.
+    unsafe { command.pre_exec(give_up) };
 }

@@ -48,6 +48,8 @@ pub struct Options {
     pub for_nobody: bool,
     /// The daemon's own `/etc/hosts`; empty for the host's.
     pub hosts: String,
+    /// Variables of its environment.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Options {
@@ -64,6 +66,7 @@ impl Options {
             extra: String::new(),
             for_nobody: false,
             hosts: String::new(),
+            environment: Vec::new(),
         }
     }
 }
@@ -74,6 +77,7 @@ pub struct Daemon {
     // The process before the directory: fields are dropped in this order.
     process: Option<Process>,
     binaries: Binaries,
+    environment: Vec<(String, String)>,
     cgroup: String,
     released: bool,
     dir: TempDir,
@@ -97,6 +101,7 @@ impl Daemon {
         let mut daemon = Self {
             process: None,
             binaries: binaries.clone(),
+            environment: options.environment.clone(),
             cgroup: format!("portcullis-e2e-{}-{number}", std::process::id()),
             released: false,
             dir,
@@ -207,7 +212,8 @@ impl Daemon {
         command.arg("--config").arg(self.config());
         command
             .env_remove("NOTIFY_SOCKET")
-            .env_remove("JOURNAL_STREAM");
+            .env_remove("JOURNAL_STREAM")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

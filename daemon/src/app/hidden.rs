@@ -21,16 +21,19 @@ pub(super) fn of_config(config: &Config) -> Vec<PathBuf> {
         directory_or_file(&config.audit.file),
     ];
     hidden.push(directory_or_file(Path::new(DEFAULT_PATH)));
+    hidden.extend(systemd_credentials());
+    hidden.extend(config.vault.secret_file().map(directory_or_file));
     hidden
 }
 
-/// Where the policy's credentials are.
+/// Where the policy's credentials are, as far as they are files.
 pub(super) fn credentials(policy: &Policy) -> Vec<PathBuf> {
     let mut hidden: Vec<PathBuf> = policy
         .services()
-        .map(|service| {
-            let CredentialRef::File(path) = &service.credential;
-            directory_or_file(path)
+        .filter_map(|service| match &service.credential {
+            CredentialRef::File(path) => Some(directory_or_file(path)),
+            // The configuration knows where the others are.
+            _ => None,
         })
         .collect();
     hidden.sort();
@@ -42,16 +45,23 @@ pub(super) fn credentials(policy: &Policy) -> Vec<PathBuf> {
 /// each credential by itself too (its directory may be shared, or its path a link), and the
 /// daemon's own program.
 pub(super) fn from_every_session(of_config: &[PathBuf], policy: &Policy) -> OwnFiles {
-    let files = policy.services().map(|service| {
-        let CredentialRef::File(path) = &service.credential;
-        path.clone()
-    });
+    let files = policy
+        .services()
+        .filter_map(|service| match &service.credential {
+            CredentialRef::File(path) => Some(path.clone()),
+            _ => None,
+        });
     let mut hidden = [of_config, &credentials(policy)].concat();
     hidden.extend(files);
     OwnFiles {
         hidden,
         kept: std::env::current_exe().into_iter().collect(),
     }
+}
+
+/// Where the service manager has put the daemon's credentials.
+pub(super) fn systemd_credentials() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
 }
 
 fn directory_or_file(file: &Path) -> PathBuf {

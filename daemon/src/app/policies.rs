@@ -11,9 +11,9 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::audit::{AuditLog, Context, Event, Record};
-use crate::policy::{CredentialRef, Policy, Service, Warning};
+use crate::policy::{Policy, Service, Warning};
 use crate::protocol::postgres::analyse;
-use crate::vault;
+use crate::vault::Vault;
 
 /// The policy and how its last reload went.
 pub(super) struct Policies {
@@ -23,6 +23,7 @@ pub(super) struct Policies {
     generations: AtomicU64,
     problem: Mutex<String>,
     audit: Arc<AuditLog>,
+    vault: Arc<Vault>,
     changed: watch::Sender<u64>,
 }
 
@@ -33,6 +34,9 @@ struct LoadedBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
 }
+
+/// A policy that has passed its own tests, and what is odd about it.
+pub(super) type Loaded = (Policy, Vec<Warning>);
 
 /// Loads the policy and runs its own tests.
 ///
@@ -60,15 +64,20 @@ pub(crate) fn load(path: &Path, generation: u64) -> anyhow::Result<(Policy, Vec<
 }
 
 impl Policies {
-    /// Loads the first policy.
-    pub(super) fn start(path: &Path, audit: Arc<AuditLog>) -> anyhow::Result<Self> {
-        let (policy, warnings) = load(path, 1)?;
+    /// Takes the first policy, as [`load`] gave it.
+    pub(super) fn start(
+        path: &Path,
+        (policy, warnings): Loaded,
+        vault: Arc<Vault>,
+        audit: Arc<AuditLog>,
+    ) -> anyhow::Result<Self> {
         let policies = Self {
             path: path.to_owned(),
             current: Arc::new(ArcSwap::from_pointee(policy)),
             generations: AtomicU64::new(1),
             problem: Mutex::default(),
             audit,
+            vault,
             changed: watch::Sender::new(1),
         };
         policies.taken(1, &warnings)?;
@@ -124,12 +133,14 @@ impl Policies {
         }
         // Said now, not when the first agent is turned away for it; the file may still be
         // put right without a reload.
-        for service in self.current.load().services() {
-            let CredentialRef::File(path) = &service.credential;
-            if let Err(error) = vault::check(path) {
+        let policy = self.current.load();
+        for service in policy.services() {
+            if let Err(error) = self.vault.check(&service.credential) {
                 tracing::warn!("service {}: {error}", service.name);
             }
         }
+        let credentials = policy.services().map(|service| &service.credential);
+        self.vault.retain(credentials);
         let path = self.path.display().to_string();
         tracing::info!(generation, path, "policy loaded");
         let body = LoadedBody {

@@ -7,7 +7,7 @@
 const OPEN_TREE_ATTR: i64 = 467;
 
 /// On every architecture.
-pub(super) const REFUSED: &[i64] = &[
+pub(crate) const REFUSED: &[i64] = &[
     // Does socket calls in the kernel, out of this filter's sight.
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
@@ -68,7 +68,7 @@ pub(super) const REFUSED: &[i64] = &[
 
 /// On this one only.
 #[cfg(target_arch = "x86_64")]
-pub(super) const REFUSED_HERE: &[i64] = &[
+pub(crate) const REFUSED_HERE: &[i64] = &[
     libc::SYS_kexec_file_load,
     libc::SYS_iopl,
     libc::SYS_ioperm,
@@ -78,7 +78,7 @@ pub(super) const REFUSED_HERE: &[i64] = &[
 ];
 /// On this one only.
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) const REFUSED_HERE: &[i64] = &[294]; // kexec_file_load
+pub(crate) const REFUSED_HERE: &[i64] = &[294]; // kexec_file_load
 
 /// Calls with a mode, and which argument it is.
 #[cfg(target_arch = "x86_64")]

@@ -9,26 +9,11 @@
 use std::collections::BTreeMap;
 
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch, sock_filter,
+    BpfProgram, SeccompAction, SeccompCmpOp, SeccompFilter, SeccompRule, TargetArch,
 };
 
 use super::calls;
-
-/// Calls of the x32 ABI have this bit; they would pass every rule by number.
-const X32: u32 = 0x4000_0000;
-/// The newest call that was looked at (`file_setattr`, Linux 6.17). What comes later is
-/// answered as an older kernel would.
-const NEWEST: u32 = 469;
-/// Of `struct seccomp_data`: the number is its first word.
-const NUMBER: u32 = 0;
-
-const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-const JUMP_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
-const JUMP_GREATER: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
-const JUMP_NOT_LESS: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
-const RETURN: u16 = 0x06; // BPF_RET | BPF_K
-const ERRNO: u32 = 0x0005_0000; // SECCOMP_RET_ERRNO
+use super::rules::{compare, is, masked, namespaces, not, personality, pointer, prefix, rule};
 
 /// The filter; `root` also refuses to make set-user-id files, which only a root agent
 /// could make for somebody else to use.
@@ -55,69 +40,16 @@ pub(super) fn program(root: bool) -> Result<BpfProgram, seccompiler::Error> {
     }
     let refuse = SeccompAction::Errno(libc::EPERM.cast_unsigned());
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch)?;
-    let mut program = prefix(root);
+    // Their flags and modes are in memory, where a filter can't read them; the older
+    // calls' are not.
+    let unreadable: &[i64] = if root {
+        &[libc::SYS_clone3, libc::SYS_openat2]
+    } else {
+        &[libc::SYS_clone3]
+    };
+    let mut program = prefix(unreadable);
     program.extend(BpfProgram::try_from(filter)?);
     Ok(program)
-}
-
-/// What one list with one answer can't say.
-fn prefix(root: bool) -> BpfProgram {
-    let mut program = vec![statement(LOAD, NUMBER)];
-    let mut answer = |jump, value, errno: libc::c_int| {
-        let (jt, jf) = (0, 1);
-        program.push(sock_filter {
-            code: jump,
-            jt,
-            jf,
-            k: value,
-        });
-        program.push(statement(RETURN, ERRNO | errno.cast_unsigned()));
-    };
-    answer(JUMP_NOT_LESS, X32, libc::EPERM);
-    answer(JUMP_GREATER, NEWEST, libc::ENOSYS);
-    // Its flags are in memory, where a filter can't read them; the older calls' are not.
-    answer(JUMP_EQUAL, number(libc::SYS_clone3), libc::ENOSYS);
-    if root {
-        answer(JUMP_EQUAL, number(libc::SYS_openat2), libc::ENOSYS);
-    }
-    program
-}
-
-fn statement(code: u16, k: u32) -> sock_filter {
-    let (jt, jf) = (0, 0);
-    sock_filter { code, jt, jf, k }
-}
-
-fn number(call: libc::c_long) -> u32 {
-    u32::try_from(call).unwrap_or(u32::MAX)
-}
-
-type Condition = Result<SeccompCondition, seccompiler::BackendError>;
-type Rule = Result<SeccompRule, seccompiler::Error>;
-
-/// Arguments of these calls are C integers: the upper half of the register is noise.
-fn compare(argument: u8, how: SeccompCmpOp, value: u64) -> Condition {
-    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, how, value)
-}
-
-fn is(argument: u8, value: libc::c_int) -> Condition {
-    compare(argument, SeccompCmpOp::Eq, value.cast_unsigned().into())
-}
-
-fn not(argument: u8, value: libc::c_int) -> Condition {
-    compare(argument, SeccompCmpOp::Ne, value.cast_unsigned().into())
-}
-
-fn masked(argument: u8, mask: libc::c_int, value: libc::c_int) -> Condition {
-    let how = SeccompCmpOp::MaskedEq(mask.cast_unsigned().into());
-    compare(argument, how, value.cast_unsigned().into())
-}
-
-/// All conditions at once.
-fn rule(conditions: impl IntoIterator<Item = Condition>) -> Rule {
-    let conditions: Result<Vec<_>, _> = conditions.into_iter().collect();
-    let conditions = conditions.map_err(seccompiler::Error::Backend)?;
-    SeccompRule::new(conditions).map_err(seccompiler::Error::Backend)
 }
 
 /// `socket(family, type, protocol)`: everything but unix sockets, TCP, UDP, and the
@@ -156,31 +88,6 @@ fn sockets() -> Result<Vec<SeccompRule>, seccompiler::Error> {
     Ok(rules)
 }
 
-/// `clone(flags, ...)` and `unshare(flags)`: no new namespace of any kind.
-fn namespaces() -> Result<Vec<SeccompRule>, seccompiler::Error> {
-    /// The same bit means the exit signal's upper half to `clone`, and is no signal.
-    const CLONE_NEWTIME: libc::c_int = 0x80;
-    let flags = [
-        libc::CLONE_NEWNS,
-        libc::CLONE_NEWCGROUP,
-        libc::CLONE_NEWUTS,
-        libc::CLONE_NEWIPC,
-        libc::CLONE_NEWUSER,
-        libc::CLONE_NEWPID,
-        libc::CLONE_NEWNET,
-        CLONE_NEWTIME,
-    ];
-    flags
-        .iter()
-        .map(|flag| rule([masked(0, *flag, *flag)]))
-        .collect()
-}
-
-/// `personality(persona)`: asking (all ones) and the plain one (0) stay.
-fn personality() -> Rule {
-    rule([not(0, 0), not(0, -1)])
-}
-
 /// `ioctl(fd, request, ...)`: typing into a terminal that a shell outside reads.
 fn terminals() -> Result<Vec<SeccompRule>, seccompiler::Error> {
     const TIOCSTI: u64 = 0x5412;
@@ -193,9 +100,8 @@ fn terminals() -> Result<Vec<SeccompRule>, seccompiler::Error> {
 
 /// `prlimit(pid, resource, new, old)`: limits of another process. Asking stays, and so does
 /// changing one's own.
-fn limits() -> Rule {
-    let new = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0);
-    rule([not(0, 0), new])
+fn limits() -> Result<SeccompRule, seccompiler::Error> {
+    rule([not(0, 0), pointer(2)])
 }
 
 /// Modes with a set-user-id or set-group-id bit.

@@ -6,12 +6,15 @@
 //! without BPF LSM and without the daemon's help, and can't be undone by the agent.
 //! Absent on purpose: cgroups and sessions, which are the daemon's; any choice by policy.
 
-mod calls;
+pub(crate) mod calls;
 mod confine;
 mod error;
 mod filter;
 mod identity;
+#[cfg(test)]
+pub(crate) mod machine;
 mod mounts;
+pub(crate) mod rules;
 pub mod streams;
 mod view;
 

@@ -1,5 +1,6 @@
 use super::*;
-use crate::types::Principal;
+use crate::policy::{CredentialRef, HelperFormat};
+use crate::types::{Principal, ServiceName};
 
 /// `line:column: message` and the help of each error.
 fn errors(text: &str) -> Vec<(String, String)> {
@@ -708,4 +709,54 @@ fn a_socket_where_everybody_may_put_a_link_is_worth_a_word() {
     let (_, warnings) = Policy::from_texts([("p.yaml", text.as_str())], 1).expect("loads");
     let said = |warning: &Warning| warning.to_string().contains("link to another socket");
     assert!(warnings.iter().any(said), "{warnings:?}");
+}
+
+#[test]
+fn a_credential_with_settings_is_a_mapping() {
+    let one = |credential: &str| {
+        format!(
+            "version: 1\nservices:\n  s: {{proto: postgres, at: ['127.0.0.1:1'], tls: disable, \
+             user: u, credential: {credential}}}\n"
+        )
+    };
+    let (policy, _) = Policy::from_texts(
+        [(
+            "p.yaml",
+            one("{exec: [/bin/helper, a b], timeout: 2s, format: json}").as_str(),
+        )],
+        1,
+    )
+    .expect("policy");
+    let found = policy.service(&ServiceName::from("s")).expect("service");
+    let CredentialRef::Exec(helper) = &found.credential else {
+        panic!("{:?}", found.credential)
+    };
+    assert_eq!(helper.argv, ["/bin/helper", "a b"]);
+    assert_eq!(helper.timeout.as_secs(), 2);
+    assert_eq!(helper.format, HelperFormat::Json);
+    for (credential, message) in [
+        ("{exec: [helper]}", "not absolute"),
+        ("{exec: []}", "is an empty list"),
+        ("{exec: /bin/helper}", "is a list, not text"),
+        ("{exec: [/bin/x], timeout: 0s}", "from 1s to 60s"),
+        ("{exec: [/bin/x], timeout: 5m}", "from 1s to 60s"),
+        ("{exec: [/bin/x], format: yaml}", "unknown `format: yaml`"),
+        ("{exec: [/bin/x], shell: true}", "unknown field `shell`"),
+        ("{vault: secret/app}", "no path of the database engine"),
+        (
+            "{vault: 'database/creds/r', timeout: 5s}",
+            "belongs to `exec`",
+        ),
+        (
+            "{vault: 'database/creds/r', exec: [/x]}",
+            "both `exec` and `vault`",
+        ),
+        ("{}", "no `exec` and no `vault`"),
+    ] {
+        let said: Vec<_> = errors(&one(credential));
+        let fits = said
+            .iter()
+            .any(|(text, _)| text.contains(message) && text.starts_with("3:"));
+        assert!(fits, "{credential}: {said:?}");
+    }
 }

@@ -16,6 +16,7 @@
 
 mod cgroup;
 mod compile;
+mod credential;
 mod decision;
 mod file;
 mod glob;
@@ -30,10 +31,11 @@ mod selftest;
 mod service;
 mod verb;
 
+pub use credential::{CredentialRef, Helper, HelperFormat, VaultRef};
 pub use decision::{Decision, Denial, DenyReason, Permit, RuleRef};
 pub use matcher::Policy;
 pub use membership::Binding;
 pub use problem::{LoadErrors, Problem, Warning};
 pub use request::{Effect, Object, Request};
-pub use service::{CredentialRef, Destination, Proto, Service, Tls};
+pub use service::{Destination, Proto, Service, Tls};
 pub use verb::{UnknownVerb, Verb, expand_verb};

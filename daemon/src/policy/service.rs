@@ -5,9 +5,10 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::credential::CredentialRef;
 use crate::types::ServiceName;
 
 /// The protocol that a service speaks.
@@ -108,31 +109,6 @@ pub enum Tls {
     },
 }
 
-/// Where a credential is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CredentialRef {
-    /// A file that only root may read; an absolute path.
-    File(PathBuf),
-}
-
-impl CredentialRef {
-    /// Reads `file:/path`; the error says what is wrong and what would be right.
-    pub(super) fn parse(text: &str) -> Result<Self, (String, &'static str)> {
-        const HELP: &str = "write file:/path/of/the/secret";
-        let Some((scheme, rest)) = text.split_once(':') else {
-            return Err(("a credential is not written into a policy".into(), HELP));
-        };
-        if scheme != "file" {
-            let message = format!("credentials from `{scheme}:` are not supported by this version");
-            return Err((message, HELP));
-        }
-        if !Path::new(rest).is_absolute() {
-            return Err(("the path of the credential is not absolute".into(), HELP));
-        }
-        Ok(Self::File(rest.into()))
-    }
-}
-
 /// A named backend of the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
@@ -202,23 +178,6 @@ mod tests {
             "[::1]x:1",
         ] {
             assert!(Destination::parse(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_credential_is_a_reference() {
-        let file = CredentialRef::parse("file:/etc/x").expect("reference");
-        assert_eq!(file, CredentialRef::File("/etc/x".into()));
-        for (text, message) in [
-            ("hunter2", "not written into a policy"),
-            ("file:secret", "not absolute"),
-            (
-                "vault:secret/x",
-                "`vault:` are not supported by this version",
-            ),
-        ] {
-            let (said, _) = CredentialRef::parse(text).expect_err(text);
-            assert!(said.contains(message), "{said}");
         }
     }
 }

@@ -16,7 +16,7 @@ use bytes::BytesMut;
 pub use names::{Changed, NameKind, Names, Use};
 
 use crate::policy::{Decision, Denial, Effect};
-use crate::types::Secret;
+use crate::types::Credential;
 
 /// The longest message of an upstream that a session holds whole, in bytes. Rows and the
 /// like are passed on as they come.
@@ -60,7 +60,8 @@ pub enum Step {
     Dial(Opening),
     /// Turn the upstream connection to TLS, then [`Answer::Secured`].
     StartTls,
-    /// The credential of the service, as [`Answer::Credential`].
+    /// The credential of the service, as [`Answer::Credential`], before the gate says who
+    /// it is: the credential may bring its own user.
     NeedCredential,
     /// Logged in at the upstream.
     Established(CancelKeys),
@@ -117,7 +118,7 @@ pub enum Answer {
     /// To [`Step::StartTls`]: the handshake is done and the peer's name verified.
     Secured,
     /// To [`Step::NeedCredential`].
-    Credential(Secret),
+    Credential(Credential),
     /// To [`Step::Judge`].
     Verdict(Verdict),
 }

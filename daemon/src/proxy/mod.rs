@@ -28,6 +28,7 @@ use crate::identity::Registry;
 use crate::metrics::Metrics;
 use crate::policy::Policy;
 use crate::protocol::postgres::analyse::Cache;
+use crate::vault::Vault;
 pub use destinations::{Destinations, Found, Target, resolve};
 pub use listener::{Listeners, bind, bind_abroad};
 use refusals::RefusalLog;
@@ -62,6 +63,8 @@ pub struct Proxy {
     pub origins: Arc<dyn OriginSource>,
     /// Answers the agents' queries.
     pub resolver: Arc<Resolver>,
+    /// The services' credentials.
+    pub vault: Arc<Vault>,
     /// Analysed statements.
     pub statements: Arc<Cache>,
     /// Counters.
@@ -91,6 +94,8 @@ pub struct Parts {
     pub resolver: Arc<Resolver>,
     /// See [`Proxy::metrics`].
     pub metrics: Arc<Metrics>,
+    /// See [`Proxy::vault`].
+    pub vault: Arc<Vault>,
     /// See [`Proxy::limits`].
     pub limits: Limits,
 }
@@ -105,6 +110,7 @@ impl Proxy {
             audit: parts.audit,
             origins: parts.origins,
             resolver: parts.resolver,
+            vault: parts.vault,
             statements: Arc::new(Cache::new(STATEMENTS, STATEMENT_BYTES)),
             metrics: parts.metrics,
             limits: parts.limits,

@@ -12,4 +12,4 @@ pub use addr::{OrigDst, PeerAddr};
 pub use duration::parse_duration;
 pub use ids::{CgroupId, ConnectionId, RequestId, SessionId};
 pub use principal::{Principal, Proof, RoleName, ServiceName, TokenFacts};
-pub use secret::Secret;
+pub use secret::{Credential, Secret};

@@ -1,111 +1,249 @@
-//! Where a service's credential comes from: a file that only root can read.
+//! Where a service's credential comes from: one trait, one file for each source.
 //!
-//! A credential is handed out only for a [`Permit`], is read anew each time (so that a
-//! rotated file counts at once) and is wiped when dropped. Absent for now: other sources.
+//! A credential is handed out only for a [`Permit`]. What has no lease is read anew for each
+//! connection (so that a rotated secret counts at once), with those that ask at the same
+//! time sharing one answer; what has one is kept for it, renewed in time and given back at
+//! the end. Memory is wiped when dropped. Absent on purpose: which service may use what.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+mod environment;
+mod error;
+mod exec;
+mod file;
+pub mod hashicorp;
+mod shared;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use thiserror::Error;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
 
-use crate::policy::Permit;
-use crate::types::Secret;
+use crate::policy::{CredentialRef, Permit};
+use crate::types::{Credential, Secret};
+pub use error::VaultError;
+use hashicorp::HashiCorp;
+use shared::Shared;
 
-/// The longest credential file that is read, in bytes.
+/// How often leases are looked at.
+const TICK: Duration = Duration::from_millis(500);
+
+/// The longest secret, in bytes.
 const LIMIT: usize = 64 * 1024;
 
-/// The credential can't be handed out; our configuration is to blame.
-#[derive(Debug, Error)]
-pub enum VaultError {
-    /// A system call failed.
-    #[error("cannot read the credential file {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The kernel's answer.
-        source: io::Error,
-    },
-    /// Somebody else than root may read or change it.
-    #[error(
-        "the credential file {path} has mode {mode:04o} and owner {uid}: \
-         it must be a file of mode 0600 or 0400 that belongs to the daemon's user"
-    )]
-    Exposed {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-        /// Its owner.
-        uid: u32,
-    },
-    /// Nothing usable in it.
-    #[error("the credential file {path} {problem}")]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        problem: &'static str,
-    },
+/// What a source gives, and for how long it may be used.
+struct Fetched {
+    credential: Credential,
+    lease: Option<Lease>,
 }
 
-/// Reads the credential from a file. One newline at its end is not part of it.
-pub fn credential(_permit: &Permit, path: &Path) -> Result<Secret, VaultError> {
-    let file = open(path)?;
-    let content = |problem| VaultError::Content {
-        path: path.to_owned(),
-        problem,
-    };
-    // Room for all of it at once: text that grows leaves copies behind.
-    let mut text = String::with_capacity(LIMIT + 1);
-    let read = file.take(LIMIT as u64 + 1).read_to_string(&mut text);
-    if text.ends_with('\n') {
-        text.pop();
-    }
-    // From here on it is wiped, whatever is wrong with it.
-    let secret = Secret::new(text);
-    read.map_err(|source| VaultError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    match secret.expose() {
-        [] => Err(content("is empty")),
-        bytes if bytes.len() >= LIMIT => Err(content("is longer than 64 KiB")),
-        bytes if bytes.iter().any(|byte| b"\n\r\0".contains(byte)) => {
-            Err(content("has more than one line"))
+impl From<Secret> for Fetched {
+    fn from(secret: Secret) -> Self {
+        Self {
+            credential: secret.into(),
+            lease: None,
         }
+    }
+}
+
+/// For how long a credential may be used.
+#[derive(Clone)]
+struct Lease {
+    /// The server's name of it, for renewing and giving back.
+    id: Option<String>,
+    lasts: Duration,
+    renewable: bool,
+}
+
+/// An answer that takes time.
+type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, VaultError>> + Send + 'a>>;
+
+/// A place that credentials come from.
+trait Source: Send + Sync {
+    /// Reads it now.
+    fn fetch<'a>(&'a self, permit: &'a Permit) -> Pending<'a, Fetched>;
+
+    /// Makes a lease longer: how long it lasts from now.
+    fn renew<'a>(&'a self, _id: &'a str) -> Pending<'a, Duration> {
+        Box::pin(async { Err(VaultError::NotRenewable) })
+    }
+
+    /// Gives a lease back before its end.
+    fn revoke<'a>(&'a self, _id: &'a str) -> Pending<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// What the composition root supplies.
+#[derive(Default)]
+pub struct Parts {
+    /// Taken out of the daemon's environment, by name.
+    pub environment: HashMap<String, Secret>,
+    /// The service manager's `$CREDENTIALS_DIRECTORY`.
+    pub systemd: Option<PathBuf>,
+    /// The server that `vault` means.
+    pub hashicorp: Option<hashicorp::Settings>,
+}
+
+/// All credentials of the policy's services.
+pub struct Vault {
+    environment: Arc<HashMap<String, Secret>>,
+    systemd: Option<PathBuf>,
+    hashicorp: Option<Arc<HashiCorp>>,
+    shared: Mutex<HashMap<CredentialRef, Arc<Shared>>>,
+}
+
+impl Vault {
+    /// Reads nothing yet.
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            environment: Arc::new(parts.environment),
+            systemd: parts.systemd,
+            hashicorp: parts.hashicorp.map(|it| Arc::new(HashiCorp::new(it))),
+            shared: Mutex::default(),
+        }
+    }
+
+    /// Hands out a credential.
+    ///
+    /// # Errors
+    /// It can't be had, or can't be used; the text names no part of it.
+    pub async fn credential(
+        &self,
+        permit: &Permit,
+        from: &CredentialRef,
+    ) -> Result<Credential, Arc<VaultError>> {
+        // A file costs less than waiting for another reader of it.
+        if let CredentialRef::File(path) = from {
+            return Ok(file::read(permit, path)?.into());
+        }
+        let shared = self.shared(from)?;
+        shared.credential(permit).await
+    }
+
+    /// Whether it could be handed out, as far as that can be told without reading it or
+    /// asking anybody.
+    ///
+    /// # Errors
+    /// It could not.
+    pub fn check(&self, from: &CredentialRef) -> Result<(), VaultError> {
+        match from {
+            CredentialRef::File(path) => file::check(path),
+            CredentialRef::Systemd(name) => file::check(&file::of_systemd(self.systemd(), name)?),
+            CredentialRef::Env(name) => environment::find(&self.environment, name).map(drop),
+            CredentialRef::Exec(helper) => exec::check(helper),
+            CredentialRef::Vault(_) => self.hashicorp().map(drop),
+        }
+    }
+
+    /// The service did not take it: the next who asks gets it anew.
+    pub fn distrust(&self, from: &CredentialRef) {
+        let gone = self.lock().remove(from);
+        if let Some(shared) = gone {
+            tokio::spawn(async move { shared.give_back().await });
+        }
+    }
+
+    /// Gives back what the policy does not name any more.
+    pub fn retain<'a>(&self, named: impl Iterator<Item = &'a CredentialRef>) {
+        let named: Vec<&CredentialRef> = named.collect();
+        let gone: Vec<_> = self
+            .lock()
+            .extract_if(|from, _| !named.contains(&from))
+            .collect();
+        for (_, shared) in gone {
+            tokio::spawn(async move { shared.give_back().await });
+        }
+    }
+
+    /// Renews leases in time, for as long as the daemon runs.
+    pub async fn keep(self: Arc<Self>) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let mut work = JoinSet::new();
+            for shared in self.all() {
+                work.spawn(async move { shared.keep().await });
+            }
+            if let Some(server) = self.hashicorp.clone() {
+                work.spawn(async move { server.keep().await });
+            }
+            while work.join_next().await.is_some() {}
+        }
+    }
+
+    /// Gives back everything.
+    pub async fn close(&self) {
+        let mut work = JoinSet::new();
+        for shared in self.all() {
+            work.spawn(async move { shared.give_back().await });
+        }
+        while work.join_next().await.is_some() {}
+        self.lock().clear();
+        if let Some(server) = &self.hashicorp {
+            server.log_out().await;
+        }
+    }
+
+    fn shared(&self, from: &CredentialRef) -> Result<Arc<Shared>, VaultError> {
+        if let Some(shared) = self.lock().get(from) {
+            return Ok(Arc::clone(shared));
+        }
+        let source = self.source(from)?;
+        let mut all = self.lock();
+        let shared = all
+            .entry(from.clone())
+            .or_insert_with(|| Arc::new(Shared::new(source)));
+        Ok(Arc::clone(shared))
+    }
+
+    fn source(&self, from: &CredentialRef) -> Result<Box<dyn Source>, VaultError> {
+        Ok(match from {
+            CredentialRef::File(path) => Box::new(file::Plain(path.clone())),
+            CredentialRef::Systemd(name) => {
+                Box::new(file::Plain(file::of_systemd(self.systemd(), name)?))
+            }
+            CredentialRef::Env(name) => Box::new(environment::Variable {
+                all: Arc::clone(&self.environment),
+                name: name.clone(),
+            }),
+            CredentialRef::Exec(helper) => Box::new(exec::Program(helper.clone())),
+            CredentialRef::Vault(place) => Box::new(hashicorp::Place {
+                server: self.hashicorp()?,
+                place: place.clone(),
+            }),
+        })
+    }
+
+    fn systemd(&self) -> Option<&Path> {
+        self.systemd.as_deref()
+    }
+
+    fn hashicorp(&self) -> Result<Arc<HashiCorp>, VaultError> {
+        self.hashicorp.clone().ok_or(VaultError::NoServer)
+    }
+
+    fn all(&self) -> Vec<Arc<Shared>> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<CredentialRef, Arc<Shared>>> {
+        // Each change of the map is one call.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A secret that can be presented: one line, with something in it.
+fn usable(secret: Secret) -> Result<Secret, &'static str> {
+    match secret.expose() {
+        [] => Err("is empty"),
+        bytes if bytes.len() >= LIMIT => Err("is longer than 64 KiB"),
+        bytes if bytes.iter().any(|byte| b"\n\r\0".contains(byte)) => Err("has more than one line"),
         _ => Ok(secret),
     }
 }
-
-/// Checks a credential file, without reading what is in it.
-pub fn check(path: &Path) -> Result<(), VaultError> {
-    open(path).map(drop)
-}
-
-/// Opened first and judged by its descriptor, so that nobody can swap it in between.
-fn open(path: &Path) -> Result<File, VaultError> {
-    let failed = |source| VaultError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    // A pipe in its place must not make us wait for a writer.
-    let mut options = OpenOptions::new();
-    options.read(true).custom_flags(libc::O_NONBLOCK);
-    let file = options.open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    let (mode, uid) = (metadata.mode() & 0o7777, metadata.uid());
-    let ours = uid == 0 || uid == nix::unistd::geteuid().as_raw();
-    if !metadata.is_file() || mode & 0o077 != 0 || !ours {
-        return Err(VaultError::Exposed {
-            path: path.to_owned(),
-            mode,
-            uid,
-        });
-    }
-    Ok(file)
-}
-
-#[cfg(test)]
-mod tests;

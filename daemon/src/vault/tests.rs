@@ -1,5 +1,8 @@
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+//! A vault of sources that the tests play.
+
+mod hashicorp;
+mod leases;
+mod server;
 
 use super::*;
 use crate::policy::{Decision, Policy};
@@ -14,7 +17,7 @@ rules:
   - {id: read, role: analyst, allow: [sql.select], on: ['shop/*']}
 ";
 
-fn permit() -> Permit {
+pub(super) fn permit() -> Permit {
     let (policy, _) = Policy::from_texts([("p.yaml", POLICY)], 1).expect("policy");
     let principal = Principal::named("analyst");
     match policy.admit(&principal, &ServiceName::from("shop")) {
@@ -23,87 +26,76 @@ fn permit() -> Permit {
     }
 }
 
-/// What is handed out for a file of this content and mode.
-fn handed_out(content: &[u8], mode: u32) -> Result<Vec<u8>, VaultError> {
-    let file = tempfile::NamedTempFile::new().expect("file");
-    fs::write(file.path(), content).expect("write");
-    fs::set_permissions(file.path(), Permissions::from_mode(mode)).expect("chmod");
-    assert_eq!(check(file.path()).is_ok(), mode & 0o077 == 0);
-    credential(&permit(), file.path()).map(|secret| secret.expose().to_vec())
+/// What was handed out, as text.
+fn text(credential: &Credential) -> String {
+    String::from_utf8(credential.secret.expose().to_vec()).expect("text")
 }
 
-#[test]
-fn one_newline_at_the_end_is_not_part_of_it() {
-    for (content, expected) in [
-        ("hunter2", "hunter2"),
-        ("hunter2\n", "hunter2"),
-        (" spaces \n", " spaces "),
-        ("p\u{e4}ss\n", "p\u{e4}ss"),
+#[tokio::test]
+async fn a_variable_is_handed_out_as_it_was_at_the_start() {
+    let environment = [("PW", "hunter2"), ("TWO", "one\ntwo"), ("EMPTY", "")];
+    let secret = |(name, value): (&str, &str)| (name.to_owned(), Secret::new(value.into()));
+    let vault = Vault::new(Parts {
+        environment: environment.into_iter().map(secret).collect(),
+        ..Parts::default()
+    });
+    let from = |name: &str| CredentialRef::Env(name.into());
+    let given = vault.credential(&permit(), &from("PW")).await;
+    assert_eq!(text(&given.expect("there")), "hunter2");
+    for (name, message) in [
+        ("TWO", "in the variable TWO has more than one line"),
+        ("EMPTY", "is empty"),
+        (
+            "PATH",
+            "was not in the daemon's environment when it started",
+        ),
     ] {
-        let secret = handed_out(content.as_bytes(), 0o600).expect(content);
-        assert_eq!(secret, expected.as_bytes());
-    }
-    let most = "x".repeat(LIMIT - 1);
-    let secret = handed_out(most.as_bytes(), 0o400).expect("fits");
-    assert_eq!(secret, most.as_bytes());
-}
-
-#[test]
-fn what_is_no_line_is_no_credential() {
-    let long = "x".repeat(LIMIT);
-    for content in ["", "\n", "one\ntwo\n", "one\n\n", "one\r\n", "a\0b", &long] {
-        let error = handed_out(content.as_bytes(), 0o600).expect_err("handed out");
-        assert!(matches!(error, VaultError::Content { .. }), "{error}");
-        assert!(!error.to_string().contains("two"), "{error}");
-    }
-    let error = handed_out(b"\xff\xfe", 0o600).expect_err("handed out");
-    assert!(matches!(error, VaultError::Read { .. }), "{error}");
-}
-
-#[test]
-fn a_file_that_others_may_touch_is_refused() {
-    for mode in [0o640, 0o604, 0o620, 0o602, 0o601, 0o610, 0o666] {
-        let error = handed_out(b"hunter2", mode).expect_err("handed out");
-        let exposed = matches!(error, VaultError::Exposed { .. });
-        assert!(exposed, "{mode:o}: {error}");
-        let shown = error.to_string().contains(&format!("{mode:04o}"));
-        assert!(shown, "{error}");
-    }
-    for mode in [0o600, 0o400] {
-        assert!(handed_out(b"hunter2", mode).is_ok(), "{mode:o}");
+        let error = vault.credential(&permit(), &from(name)).await;
+        let error = error.expect_err(name).to_string();
+        assert!(error.contains(message), "{error}");
+        assert!(vault.check(&from(name)).is_err());
     }
 }
 
-#[test]
-fn a_file_of_another_user_is_refused() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("not tested: only root can give files away");
-        return;
-    }
-    let file = tempfile::NamedTempFile::new().expect("file");
-    fs::write(file.path(), "hunter2").expect("write");
-    std::os::unix::fs::chown(file.path(), Some(65534), None).expect("chown");
-    for refused in [
-        credential(&permit(), file.path()).map(drop),
-        check(file.path()),
-    ] {
-        let error = refused.expect_err("handed out");
-        let exposed = matches!(error, VaultError::Exposed { uid: 65534, .. });
-        assert!(exposed, "{error}");
-    }
+#[tokio::test]
+async fn a_systemd_credential_is_a_private_file_of_its_directory() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().expect("directory");
+    let file = directory.path().join("shop");
+    std::fs::write(&file, "hunter2\n").expect("write");
+    let from = CredentialRef::Systemd("shop".into());
+    let set = |mode| {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(&file, mode).expect("chmod");
+    };
+    set(0o400);
+    let vault = Vault::new(Parts {
+        systemd: Some(directory.path().into()),
+        ..Parts::default()
+    });
+    let given = vault.credential(&permit(), &from).await.expect("there");
+    assert_eq!(text(&given), "hunter2");
+    set(0o444);
+    let error = vault.credential(&permit(), &from).await;
+    // Within the linger of the last answer only those who asked before it had come share it.
+    let error = error.expect_err("exposed").to_string();
+    assert!(error.contains("mode 0444"), "{error}");
+    let none = Vault::new(Parts::default());
+    let error = none.credential(&permit(), &from).await;
+    let error = error.expect_err("no directory").to_string();
+    assert!(
+        error.contains("$CREDENTIALS_DIRECTORY is not set"),
+        "{error}"
+    );
 }
 
-#[test]
-fn only_a_file_is_one_and_nothing_is_waited_for() {
-    let dir = tempfile::tempdir().expect("dir");
-    let pipe = dir.path().join("pipe");
-    let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
-    nix::unistd::mkfifo(&pipe, mode).expect("mkfifo");
-    for path in [pipe.as_path(), dir.path()] {
-        assert!(credential(&permit(), path).is_err(), "{}", path.display());
-        assert!(check(path).is_err(), "{}", path.display());
-    }
-    let nothing = dir.path().join("nothing");
-    let error = credential(&permit(), &nothing).expect_err("handed out");
-    assert!(error.to_string().contains("nothing"), "{error}");
+#[tokio::test]
+async fn a_place_in_vault_needs_a_server() {
+    let vault = Vault::new(Parts::default());
+    let from = CredentialRef::Vault(crate::policy::VaultRef::Database {
+        path: "database/creds/ro".into(),
+    });
+    let error = vault.credential(&permit(), &from).await;
+    let error = error.expect_err("no server").to_string();
+    assert!(error.contains("no `vault:`"), "{error}");
 }

@@ -4,6 +4,7 @@
 //! checked by `compile`, over all files. Absent on purpose: obligations (`mask`,
 //! `limits`, ...), which this version refuses because nothing would enforce them.
 
+mod credential;
 mod reader;
 mod role;
 mod rule;

@@ -1,9 +1,10 @@
 //! An entry of `services:`.
 
+use super::credential;
 use super::reader::{Fields, Reader, Shape};
 use super::tree::Node;
 use crate::policy::problem::{At, Spot, suggest};
-use crate::policy::service::{CredentialRef, Destination, Proto, Service, Tls};
+use crate::policy::service::{Destination, Proto, Service, Tls};
 use crate::types::ServiceName;
 
 /// A service and the places that other services may clash with.
@@ -60,7 +61,7 @@ pub(super) fn read(reader: &mut Reader<'_>, name: At<&str>, node: &Node) -> Opti
         .and_then(|node| identifier(reader, node, "`user`"));
     let credential = reader
         .required(&fields, "credential")
-        .and_then(|node| credential(reader, node));
+        .and_then(|node| credential::read(reader, node));
     let databases = databases(reader, &fields);
     let search_path = search_path(reader, &fields);
     let (at, tls) = (at?, tls?);
@@ -186,18 +187,6 @@ fn warn_of_plain_text(reader: &mut Reader<'_>, at: &[At<Destination>], tls: &Tls
             let message = format!("rows go to and from {} unencrypted", at.value);
             let help = "tls: verify-full, or a destination on this host";
             reader.found.warn(at.spot, message, Some(help.into()));
-        }
-    }
-}
-
-fn credential(reader: &mut Reader<'_>, node: &Node) -> Option<CredentialRef> {
-    let text = reader.text(node, "`credential`")?;
-    match CredentialRef::parse(&text.value) {
-        Ok(credential) => Some(credential),
-        Err((message, help)) => {
-            reader.found.hide_lines(reader.file);
-            reader.found.error(text.spot, message, Some(help.into()));
-            None
         }
     }
 }

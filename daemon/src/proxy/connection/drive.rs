@@ -142,7 +142,7 @@ impl Drive {
                 self.session.answer(answer, &mut self.io);
             }
             Step::NeedCredential => {
-                let answer = self.credential();
+                let answer = self.credential().await;
                 self.session.answer(answer, &mut self.io);
             }
             Step::Established(keys) => self.established(keys),
@@ -238,7 +238,13 @@ impl Drive {
             CloseReason::AgentProtocol(what) => self.end(what, Some("agent")),
             CloseReason::UpstreamProtocol(what) => self.end(what, Some("upstream")),
             CloseReason::UpstreamLogin(words) => {
-                let service = &self.admitted.service.name;
+                let service = &self.admitted.service;
+                // Wrong password. What the agent can bring about (the name of a database)
+                // must not cost others their credential.
+                if words.starts_with("28P01") {
+                    self.proxy.vault.distrust(&service.credential);
+                }
+                let service = &service.name;
                 let reason = format!("service {service} refused the gate's login: {words}");
                 self.proxy.refusals.say(&reason);
                 // A credential that the server does not take is our configuration's fault.

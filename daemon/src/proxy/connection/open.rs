@@ -5,9 +5,8 @@ use serde::Serialize;
 use super::super::upstream;
 use super::drive::Drive;
 use crate::audit::{Event, Record};
-use crate::policy::{CredentialRef, Decision, Tls};
+use crate::policy::{Decision, Tls};
 use crate::protocol::{Answer, Opening, Refusal};
-use crate::vault;
 
 impl Drive {
     pub(super) async fn dial(&mut self, opening: &Opening) -> Answer {
@@ -83,13 +82,13 @@ impl Drive {
         Answer::Refused(refusal)
     }
 
-    pub(super) fn credential(&mut self) -> Answer {
+    pub(super) async fn credential(&mut self) -> Answer {
         let Some(permit) = &self.permit else {
             return Answer::Refused(Refusal::Misconfigured);
         };
-        let CredentialRef::File(path) = &self.admitted.service.credential;
-        match vault::credential(permit, path) {
-            Ok(secret) => Answer::Credential(secret),
+        let from = &self.admitted.service.credential;
+        match self.proxy.vault.credential(permit, from).await {
+            Ok(credential) => Answer::Credential(credential),
             Err(error) => {
                 let service = &self.admitted.service.name;
                 self.proxy

@@ -11,7 +11,7 @@ use crate::protocol::postgres::codec::message::{self, ErrorMessage};
 use crate::protocol::postgres::codec::{Fields, Frame, HEADER, Malformed, whole};
 use crate::protocol::postgres::enforce::{self, error_field};
 use crate::protocol::{Buffers, CancelKey, CancelKeys, CloseReason, Refusal, Step};
-use crate::types::Secret;
+use crate::types::{Credential, Secret};
 
 /// Messages of a login are short; PostgreSQL's own clients bound them likewise.
 const LOGIN_MESSAGE_LIMIT: usize = 32 * 1024;
@@ -22,10 +22,11 @@ const ROUNDS_LIMIT: u32 = 1_000_000;
 
 enum State {
     AwaitingTls,
+    /// As private as it has to be; nothing is said yet.
+    Secured,
     /// The proxy is at the TLS handshake, or at the vault.
     Held,
-    Authenticating,
-    AwaitingCredential,
+    Authenticating(Secret),
     Scram(Box<ScramSha256>),
     Proven,
     AwaitingReady,
@@ -65,32 +66,41 @@ impl Login {
         if tls {
             io.to_upstream.extend_from_slice(&message::SSL_REQUEST);
         } else {
-            login.secured(io);
+            login.secured();
         }
         login
     }
 
-    /// The connection is as private as it has to be: introduce ourselves.
-    pub(super) fn secured(&mut self, io: &mut Buffers) {
+    /// The connection is as private as it has to be.
+    pub(super) fn secured(&mut self) {
+        self.state = State::Secured;
+    }
+
+    /// The service's credential has come: introduce ourselves, as its user if it has one.
+    pub(super) fn credential(&mut self, credential: Credential, io: &mut Buffers) {
+        if let Some(user) = credential.user {
+            let users = self
+                .parameters
+                .iter_mut()
+                .filter(|(name, _)| name == "user");
+            users.for_each(|(_, value)| value.clone_from(&user));
+        }
         let pairs = self
             .parameters
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()));
         message::startup(&mut io.to_upstream, pairs);
-        self.state = State::Authenticating;
-    }
-
-    /// The service's credential has come.
-    pub(super) fn credential(&mut self, secret: &Secret, io: &mut Buffers) {
-        let scram = ScramSha256::new(secret.expose(), ChannelBinding::unsupported());
-        message::sasl_initial(&mut io.to_upstream, SCRAM_SHA_256, scram.message());
-        self.state = State::Scram(Box::new(scram));
+        self.state = State::Authenticating(credential.secret);
     }
 
     pub(super) fn advance(&mut self, io: &mut Buffers) -> Next {
         match self.state {
             State::AwaitingTls => self.tls_answer(io),
-            State::Held | State::AwaitingCredential => Next::Step(Step::Idle),
+            State::Secured => {
+                self.state = State::Held;
+                Next::Step(Step::NeedCredential)
+            }
+            State::Held => Next::Step(Step::Idle),
             _ => self.messages(io),
         }
     }
@@ -172,17 +182,19 @@ impl Login {
                 self.state = State::AwaitingReady;
                 None
             }
-            (0, State::Authenticating) => Some(broken(
+            (0, State::Authenticating(_)) => Some(broken(
                 "the service asks for no credential, so it proves nothing either",
             )),
-            (10, State::Authenticating) => {
+            (10, State::Authenticating(secret)) => {
                 let mechanisms = bytes.get(HEADER + 4..).unwrap_or_default();
                 if mechanisms
                     .split(|&byte| byte == 0)
                     .any(|name| name == SCRAM_SHA_256.as_bytes())
                 {
-                    self.state = State::AwaitingCredential;
-                    Some(Next::Step(Step::NeedCredential))
+                    let scram = ScramSha256::new(secret.expose(), ChannelBinding::unsupported());
+                    message::sasl_initial(&mut io.to_upstream, SCRAM_SHA_256, scram.message());
+                    self.state = State::Scram(Box::new(scram));
+                    None
                 } else {
                     Some(broken("the service offers no SCRAM-SHA-256"))
                 }

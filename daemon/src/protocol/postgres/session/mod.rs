@@ -167,8 +167,10 @@ impl Session for PostgresSession {
             (Answer::Refused(refusal), State::Dialling(_) | State::Login(_)) => {
                 self.refused(&refusal, io);
             }
-            (Answer::Secured, State::Login(login)) => login.secured(io),
-            (Answer::Credential(secret), State::Login(login)) => login.credential(&secret, io),
+            (Answer::Secured, State::Login(login)) => login.secured(),
+            (Answer::Credential(credential), State::Login(login)) => {
+                login.credential(credential, io);
+            }
             (Answer::Verdict(verdict), State::Relay(relay)) => relay.verdict(&verdict, io),
             _ => self.close(None, CloseReason::Refused, io),
         }

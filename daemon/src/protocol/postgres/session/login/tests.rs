@@ -9,13 +9,24 @@ use super::*;
 
 const PASSWORD: &str = "pencil";
 
-fn login(tls: bool) -> (Login, Buffers) {
+/// Before anything is said but the request for TLS.
+fn started(tls: bool) -> (Login, Buffers) {
     let mut io = Buffers::default();
     let parameters = vec![("user".to_owned(), "agent_ro".to_owned())];
     (
         Login::start(parameters, tls, 0x0102_0304_0506_0708, &mut io),
         io,
     )
+}
+
+/// Introduced to a server that answers nothing yet.
+fn login() -> (Login, Buffers) {
+    let (mut login, mut io) = started(false);
+    let next = login.advance(&mut io);
+    assert!(matches!(next, Next::Step(Step::NeedCredential)));
+    assert_eq!(&io.to_upstream[..], b"", "before the credential");
+    login.credential(Secret::new(PASSWORD.into()).into(), &mut io);
+    (login, io)
 }
 
 fn framed(tag: u8, body: &[u8]) -> Vec<u8> {
@@ -96,18 +107,16 @@ impl Server {
     }
 }
 
-/// Up to the point where the server has offered SCRAM and the credential has come.
+/// Up to the point where the server has offered SCRAM and the gate has begun it.
 fn credential_given() -> (Login, Buffers, Server) {
-    let (mut login, mut io) = login(false);
+    let (mut login, mut io) = login();
+    io.to_upstream.clear();
     let next = say(
         &mut login,
         &mut io,
         &authentication(10, b"SCRAM-SHA-256\0\0"),
     );
-    assert!(matches!(next, Next::Step(Step::NeedCredential)));
-    assert!(matches!(login.advance(&mut io), Next::Step(Step::Idle)));
-    io.to_upstream.clear();
-    login.credential(&Secret::new(PASSWORD.into()), &mut io);
+    assert!(matches!(next, Next::Step(Step::Idle)));
     (login, io, Server::new())
 }
 
@@ -199,7 +208,7 @@ fn a_server_that_does_not_know_the_credential_is_refused() {
 #[test]
 fn a_server_that_skips_its_proof_is_refused() {
     let ok = authentication(0, b"");
-    let (mut asked, mut io) = login(false);
+    let (mut asked, mut io) = login();
     is_broken(say(&mut asked, &mut io, &ok), "proves nothing");
     let (mut given, mut io, _) = credential_given();
     is_broken(
@@ -224,7 +233,7 @@ fn nothing_of_the_session_counts_before_the_proof() {
         framed(b'D', b"\0\0"),
     ];
     for message in early {
-        let (mut asked, mut io) = login(false);
+        let (mut asked, mut io) = login();
         is_broken(say(&mut asked, &mut io, &message), "out of turn");
         let (mut login, mut io, _) = credential_given();
         is_broken(say(&mut login, &mut io, &message), "out of turn");
@@ -241,7 +250,7 @@ fn the_password_is_given_to_scram_only() {
         (9, b""),
         (10, b"SCRAM-SHA-1\0\0"),
     ] {
-        let (mut login, mut io) = login(false);
+        let (mut login, mut io) = login();
         io.to_upstream.clear();
         refused(say(&mut login, &mut io, &authentication(kind, body)));
         assert_eq!(&io.to_upstream[..], b"", "{kind}");
@@ -281,7 +290,7 @@ fn a_nonce_that_is_not_ours_is_refused() {
 
 #[test]
 fn tls_is_asked_for_and_nothing_is_said_without_it() {
-    let (mut login, mut io) = login(true);
+    let (mut login, mut io) = started(true);
     assert_eq!(io.to_upstream.split(), &message::SSL_REQUEST[..]);
     assert!(matches!(login.advance(&mut io), Next::Step(Step::Idle)));
     assert!(matches!(
@@ -290,7 +299,12 @@ fn tls_is_asked_for_and_nothing_is_said_without_it() {
     ));
     assert!(matches!(login.advance(&mut io), Next::Step(Step::Idle)));
     assert_eq!(&io.to_upstream[..], b"", "before the handshake is done");
-    login.secured(&mut io);
+    login.secured();
+    let next = login.advance(&mut io);
+    assert!(matches!(next, Next::Step(Step::NeedCredential)));
+    assert!(matches!(login.advance(&mut io), Next::Step(Step::Idle)));
+    assert_eq!(&io.to_upstream[..], b"", "before the credential has come");
+    login.credential(Secret::new(PASSWORD.into()).into(), &mut io);
     assert!(
         io.to_upstream
             .windows(8)
@@ -303,7 +317,7 @@ fn what_else_answers_the_request_for_tls_is_refused() {
     // Bytes behind the S came before the handshake: anybody may have put them there.
     let error = framed(b'E', b"SFATAL\0C53300\0Mtoo many\0\0");
     for answer in [&b"N"[..], b"SR", b"G", b"\0", &error] {
-        let (mut login, mut io) = login(true);
+        let (mut login, mut io) = started(true);
         io.to_upstream.clear();
         let (code, _) = refused(say(&mut login, &mut io, answer));
         assert_eq!(code, "08P01", "{answer:?}");
@@ -328,7 +342,7 @@ fn the_servers_words_go_to_the_record_and_its_code_to_nobody() {
         ("57P03", "57P03"),
         ("22023", "22023"),
     ] {
-        let (mut login, mut io) = login(false);
+        let (mut login, mut io) = login();
         let Next::Refuse(told, reason) = say(&mut login, &mut io, &error(theirs)) else {
             panic!("not refused")
         };
@@ -342,7 +356,7 @@ fn the_servers_words_go_to_the_record_and_its_code_to_nobody() {
 
 #[test]
 fn a_login_is_bounded() {
-    let (mut logging_in, mut io) = login(false);
+    let (mut logging_in, mut io) = login();
     let endless = [&[b'R'][..], &40_000_i32.to_be_bytes()].concat();
     is_broken(say(&mut logging_in, &mut io, &endless), "not PostgreSQL's");
     let (mut login, mut io) = proven();
@@ -358,4 +372,21 @@ fn a_server_without_a_cancel_key_is_refused() {
     let answers = [authentication(0, b""), framed(b'Z', b"I")].concat();
     is_broken(say(&mut login, &mut io, &answers), "no cancel key");
     assert_eq!(&io.to_agent[..], b"");
+}
+
+#[test]
+fn a_credential_with_a_user_logs_in_as_that_user() {
+    let (mut login, mut io) = started(false);
+    login.advance(&mut io);
+    let credential = Credential {
+        user: Some("v-token-ro-1".into()),
+        secret: Secret::new(PASSWORD.into()),
+    };
+    login.credential(credential, &mut io);
+    let said = String::from_utf8_lossy(&io.to_upstream).into_owned();
+    assert!(said.contains("user\0v-token-ro-1\0"), "{said}");
+    assert!(
+        !said.contains("agent_ro") && !said.contains(PASSWORD),
+        "{said}"
+    );
 }

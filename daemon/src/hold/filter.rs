@@ -1,0 +1,115 @@
+//! The seccomp filter that the daemon serves under.
+//!
+//! A list of what is refused, not of what is allowed: the daemon's libraries change, and a
+//! call that is missing from a list of allowed ones is found by the first host that needs
+//! it. Refused is what would undo the gate, reach into other processes or the kernel, or
+//! make code out of data; the answer is EPERM.
+
+use std::collections::BTreeMap;
+
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetArch};
+
+use super::Needs;
+use crate::launch::calls;
+use crate::launch::rules::{is, masked, namespaces, not, personality, prefix, rule};
+
+/// Commands of bpf(2) that serving takes: changes in maps, and looking whether the gate is
+/// whole. So no program is loaded, attached, replaced or taken off, nothing is pinned.
+const BPF: &[libc::c_int] = &[
+    1,  // MAP_LOOKUP_ELEM
+    2,  // MAP_UPDATE_ELEM
+    3,  // MAP_DELETE_ELEM
+    4,  // MAP_GET_NEXT_KEY
+    7,  // OBJ_GET
+    15, // OBJ_GET_INFO_BY_FD
+    16, // PROG_QUERY
+    21, // MAP_LOOKUP_AND_DELETE_ELEM
+];
+
+/// Beside what an agent is refused as well.
+const REFUSED: &[i64] = &[
+    libc::SYS_unshare,
+    libc::SYS_setuid,
+    libc::SYS_setgid,
+    libc::SYS_setreuid,
+    libc::SYS_setregid,
+    libc::SYS_setresuid,
+    libc::SYS_setresgid,
+    libc::SYS_setfsuid,
+    libc::SYS_setfsgid,
+    libc::SYS_setgroups,
+    libc::SYS_fanotify_init,
+    libc::SYS_name_to_handle_at,
+];
+
+/// The filter.
+///
+/// # Errors
+/// This machine's architecture has no filter, or a rule is malformed (a bug).
+pub(super) fn program(needs: Needs) -> Result<BpfProgram, seccompiler::Error> {
+    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+    let refused = calls::REFUSED.iter().chain(calls::REFUSED_HERE);
+    for call in refused.chain(REFUSED) {
+        rules.insert(*call, Vec::new());
+    }
+    rules.insert(
+        libc::SYS_bpf,
+        vec![rule(BPF.iter().map(|one| not(0, *one)))?],
+    );
+    // Into a network namespace, and no other.
+    rules.insert(libc::SYS_setns, vec![rule([not(1, libc::CLONE_NEWNET)])?]);
+    rules.insert(libc::SYS_clone, namespaces()?);
+    rules.insert(libc::SYS_socket, sockets()?);
+    rules.insert(libc::SYS_personality, vec![personality()?]);
+    if !needs.programs {
+        rules.insert(libc::SYS_execve, Vec::new());
+        rules.insert(libc::SYS_execveat, Vec::new());
+        // A program may have a compiler of its own inside.
+        rules.extend(code()?);
+    }
+    let refuse = SeccompAction::Errno(libc::EPERM.cast_unsigned());
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch)?;
+    let mut program = prefix(&[libc::SYS_clone3]);
+    program.extend(BpfProgram::try_from(filter)?);
+    Ok(program)
+}
+
+/// `socket(family, type, protocol)`: unix, TCP and UDP, and the two netlink protocols for
+/// name resolution and for process events.
+fn sockets() -> Result<Vec<SeccompRule>, seccompiler::Error> {
+    const NETLINK_CONNECTOR: libc::c_int = 11;
+    /// `type` also carries SOCK_CLOEXEC and SOCK_NONBLOCK.
+    const TYPE: libc::c_int = 0xf;
+    let families = [
+        libc::AF_UNIX,
+        libc::AF_INET,
+        libc::AF_INET6,
+        libc::AF_NETLINK,
+    ];
+    Ok(vec![
+        rule(families.map(|family| not(0, family)))?,
+        rule([
+            is(0, libc::AF_NETLINK),
+            not(2, libc::NETLINK_ROUTE),
+            not(2, NETLINK_CONNECTOR),
+        ])?,
+        rule([is(0, libc::AF_INET), masked(1, TYPE, libc::SOCK_RAW)])?,
+        rule([is(0, libc::AF_INET6), masked(1, TYPE, libc::SOCK_RAW)])?,
+    ])
+}
+
+/// Memory that can be written and run, or is made to run after it was written.
+fn code() -> Result<Vec<(i64, Vec<SeccompRule>)>, seccompiler::Error> {
+    let both = libc::PROT_WRITE | libc::PROT_EXEC;
+    let exec = |argument| masked(argument, libc::PROT_EXEC, libc::PROT_EXEC);
+    Ok(vec![
+        (libc::SYS_mmap, vec![rule([masked(2, both, both)])?]),
+        (libc::SYS_mprotect, vec![rule([exec(2)])?]),
+        (libc::SYS_pkey_mprotect, vec![rule([exec(2)])?]),
+    ])
+}
+
+#[cfg(test)]
+#[path = "filter_tests.rs"]
+mod tests;

@@ -510,7 +510,7 @@ fn status_tells_sessions_of_the_launcher_from_others() {
 c = http.client.HTTPConnection('portcullis')
 c.sock = socket.socket(socket.AF_UNIX)
 c.sock.connect(sys.argv[1])
-c.request('POST', '/v1/sessions', json.dumps({'principal': 'analyst'}), {'Content-Type': 'application/json'})
+c.request('POST', '/v1/sessions', json.dumps({'who': {'as': 'analyst'}}), {'Content-Type': 'application/json'})
 print(c.getresponse().status, flush=True)
 time.sleep(60)
 ";

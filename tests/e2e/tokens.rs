@@ -158,6 +158,31 @@ fn a_fresh_token_in_the_file_renews_the_session_by_itself() {
 }
 
 #[test]
+fn the_watcher_waits_for_a_dead_daemon_and_not_for_a_session_that_is_gone() {
+    let issuer = provider();
+    let mut stage = stage(&issuer);
+    let file = write(&stage, &issuer.agent_token().expect("a token"));
+    let agent = Agent::new(&stage.daemon, "").by(&["--token-file", &file]);
+    let mut shell = agent.shell().expect("a shell");
+    shell.run("true", LIMIT).expect("runs");
+    let socket = stage.daemon.path("run/control.sock").display().to_string();
+    let watchers = || {
+        let mut pgrep = std::process::Command::new("pgrep");
+        let found = process::run(pgrep.args(["-f", &socket]), "", LIMIT)?;
+        anyhow::Ok(found.stdout.lines().count())
+    };
+    stage.daemon.kill9().expect("killed");
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(watchers().expect("pgrep"), 1, "it gave up on a dead daemon");
+    drop(shell);
+    stage.daemon.release().expect("released");
+    wait::until("the watcher to end", LIMIT, || {
+        Ok((watchers()? == 0).then_some(()))
+    })
+    .expect("ends");
+}
+
+#[test]
 fn only_the_same_subject_renews() {
     let issuer = provider();
     let stage = stage(&issuer);

@@ -1,13 +1,19 @@
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::*;
 
 fn program(directory: &Path, script: &str) -> PathBuf {
-    let path = directory.join("helper");
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("write");
-    fs::set_permissions(&path, Permissions::from_mode(0o700)).expect("chmod");
+    let (path, text) = (directory.join("helper"), directory.join("text"));
+    fs::write(&text, format!("#!/bin/sh\n{script}\n")).expect("write");
+    // Copied by another process: a descriptor of ours that is open for writing would be
+    // inherited by what other tests start meanwhile, and the program then be busy.
+    let copied = Command::new("install")
+        .args(["-m", "700"])
+        .args([&text, &path])
+        .status();
+    assert!(copied.expect("install").success());
     path
 }
 

@@ -1,8 +1,11 @@
 """Each BPF LSM program by itself: a way that is open without it and refused with it alone."""
 
+import fcntl
 import os
+import struct
 
 import catalogue
+import hidden
 import host
 import layers
 from report import note
@@ -31,13 +34,17 @@ SHOWN_BY = {
     "userns_create": ("user_namespace", "agent"),
     "kernel_module_request": ("filesystem_module", "root"),
 }
+# In a directory of the daemon's own, by root in a bare cgroup.
+OWN = "/etc/portcullis/secrets"
+TRY, OTHER = f"{OWN}/.try", f"{OWN}/.other"
 MOUNT = "import ctypes, sys; sys.exit(ctypes.CDLL(None).mount(b'x', b'/mnt', b'tmpfs', 0, None) != 0)"
 
 
 def each_program(lsm, outside, runs, number, make):
     """`runs` are those without LSM; `make` makes one more run."""
     ways = {way.name: way for way in catalogue.WAYS}
-    for hook in sorted(set(lsm.programs) - set(SHOWN_BY) - {"bprm_committed_creds"}):
+    own = own_files(lsm)
+    for hook in sorted(set(lsm.programs) - set(SHOWN_BY) - own - {"bprm_committed_creds"}):
         note("lsm", f"{hook} alone", "FAIL", "no way shows what it refuses")
     for user in ("root", "agent"):
         number += 1
@@ -62,6 +69,70 @@ def alone(lsm, hook, tries, way, port, runs):
     detail = f"{way.name} as {tries.user}: {answer['errno']}" if good else \
         f"{way.name} as {tries.user}: open without: {was_open}, reached with: {reached}, {answer}"
     note("lsm", f"{hook} alone", "ok" if good else "FAIL", detail)
+
+
+def flags(descriptor):
+    """`FS_IOC_SETFLAGS`: no dump."""
+    fcntl.ioctl(descriptor, 0x40086602, struct.pack("l", 0x40))
+
+
+def own_files(lsm):
+    """The programs for names and attributes: each on a file in the daemon's own directory."""
+    acl = "system.posix_acl_access"
+    attempts = {
+        "inode_create": (hidden.create, OTHER),
+        "inode_link": (os.link, TRY, OTHER),
+        "inode_unlink": (os.unlink, TRY),
+        "inode_symlink": (os.symlink, "/x", OTHER),
+        "inode_mkdir": (os.mkdir, OTHER),
+        "inode_rmdir": (os.rmdir, f"{OWN}/.directory"),
+        "inode_mknod": (os.mkfifo, OTHER),
+        "inode_rename": (os.rename, TRY, OTHER),
+        "inode_setattr": (os.chmod, TRY, 0o640),
+        "inode_setxattr": (os.setxattr, TRY, "user.x", b"y"),
+        "inode_removexattr": (os.removexattr, TRY, "user.y"),
+        "inode_set_acl": (hidden.set_acl, TRY),
+        "inode_remove_acl": (os.removexattr, TRY, acl),
+        "inode_file_setattr": (flags, "descriptor"),
+        "mmap_file": (hidden.map_inherited, "descriptor"),
+    }
+    session = host.Session()
+    bare = f"{session.cgroup()}/bare"
+    os.mkdir(bare)
+    for hook, (function, *arguments) in sorted(attempts.items()):
+        if hook in lsm.programs:
+            tried = lambda: own_file(bare, function, arguments)
+            without = tried()
+            link = lsm.attach(hook)
+            try:
+                alone = tried()
+            finally:
+                os.close(link)
+            good = without == 0 and alone in hidden.REFUSED
+            detail = f"{function.__name__} of an own file: {os.strerror(alone)}; without: {os.strerror(without)}"
+            note("lsm", f"{hook} alone", "ok" if good else "FAIL", detail)
+    host.until("the end of the attempts", lambda: not open(f"{bare}/cgroup.procs").read())
+    os.rmdir(bare)
+    session.close()
+    return set(attempts)
+
+
+def own_file(bare, function, arguments):
+    """Tried once, on files that are made for it and go afterwards."""
+    hidden.create(TRY)
+    with open(TRY, "w") as file:
+        file.write("some text")
+    os.setxattr(TRY, "user.y", b"y")
+    if function is os.removexattr:
+        hidden.set_acl(TRY)
+    os.mkdir(f"{OWN}/.directory")
+    descriptor = os.open(TRY, os.O_RDONLY)
+    arguments = [descriptor if argument == "descriptor" else argument for argument in arguments]
+    try:
+        return hidden.attempt(bare, function, *arguments)
+    finally:
+        os.close(descriptor)
+        host.run("rm", "-rf", TRY, OTHER, f"{OWN}/.directory")
 
 
 def launching_ends(lsm):

@@ -79,7 +79,9 @@ fn renew(socket: &Path, session: &str, source: &token::Source) -> anyhow::Result
 
 fn watch(socket: &Path, session: &str, file: &Path) -> anyhow::Result<ExitCode> {
     let mut last = version(file);
-    while is_live(socket, session) {
+    let path = format!("/v1/sessions/{session}");
+    let found: SessionInfo = client::ask(socket, Method::GET, &path, None::<&()>)?;
+    while is_live(socket, &found) {
         sleep(LOOK);
         let now = version(file);
         if now == last || now.is_none() {
@@ -98,13 +100,15 @@ fn watch(socket: &Path, session: &str, file: &Path) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// A daemon that does not answer is waited for: the session outlives it.
-fn is_live(socket: &Path, session: &str) -> bool {
-    let path = format!("/v1/sessions/{session}");
+/// A daemon that does not answer is waited for as long as the session's cgroup is there: the
+/// session outlives it.
+fn is_live(socket: &Path, session: &SessionInfo) -> bool {
+    let path = format!("/v1/sessions/{}", session.session);
     let asked = client::ask::<SessionInfo>(socket, Method::GET, &path, None::<&()>);
     match asked {
         Ok(info) => info.ended.is_none(),
-        Err(error) => error.downcast_ref::<client::Refused>().is_none(),
+        Err(error) if error.is::<client::Refused>() => false,
+        Err(_) => Path::new(&session.cgroup).exists(),
     }
 }
 

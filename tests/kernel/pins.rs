@@ -184,7 +184,7 @@ fn write_meta(bench: &Bench, abi: u32) {
 fn release_leaves_nothing() {
     let mut bench = Bench::new();
     let (session, agent) = bench.session();
-    assert_eq!(bench.bpffs.pins("portcullis").len(), 14 + 18 + 18);
+    assert_eq!(bench.bpffs.pins("portcullis").len(), 14 + 19 + 18);
     bench.kill_daemon();
     release(&bench.config).expect("release");
     assert!(!bench.bpffs.path().join("portcullis").exists());

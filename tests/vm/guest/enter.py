@@ -13,7 +13,7 @@ import sys
 
 
 def ask():
-    body = json.dumps({"principal": "analyst"})
+    body = json.dumps({"who": {"as": "analyst"}})
     with socket.socket(socket.AF_UNIX) as control:
         control.settimeout(30)
         control.connect("/run/portcullis/control.sock")

@@ -93,8 +93,9 @@ def own_files(lsm):
         "inode_removexattr": (os.removexattr, TRY, "user.y"),
         "inode_set_acl": (hidden.set_acl, TRY),
         "inode_remove_acl": (os.removexattr, TRY, acl),
-        "inode_file_setattr": (flags, "descriptor"),
-        "mmap_file": (hidden.map_inherited, "descriptor"),
+        "inode_file_setattr": (flags, TRY),
+        # Looks at the file alone, not at the directories above: at one that is listed.
+        "mmap_file": (hidden.map_inherited, hidden.SECRET),
     }
     session = host.Session()
     bare = f"{session.cgroup()}/bare"
@@ -126,12 +127,15 @@ def own_file(bare, function, arguments):
     if function is os.removexattr:
         hidden.set_acl(TRY)
     os.mkdir(f"{OWN}/.directory")
-    descriptor = os.open(TRY, os.O_RDONLY)
-    arguments = [descriptor if argument == "descriptor" else argument for argument in arguments]
+    descriptor = None
+    if function in (flags, hidden.map_inherited):
+        descriptor = os.open(arguments[0], os.O_RDONLY)
+        arguments = [descriptor]
     try:
         return hidden.attempt(bare, function, *arguments)
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
         host.run("rm", "-rf", TRY, OTHER, f"{OWN}/.directory")
 
 

@@ -195,6 +195,8 @@ async fn serve(config: Config, policy: Loaded, vault: Vault) -> anyhow::Result<(
         &config,
     )?);
     sessions.allow_unix_sockets();
+    // What was adopted may be bound otherwise by the policy of now.
+    sessions.bind_anew();
     sessions.hide_files()?;
     let metrics = server::bind_metrics(config.metrics.listen)?;
     let started = StartBody {

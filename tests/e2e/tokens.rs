@@ -384,3 +384,37 @@ fn a_refused_renewal_is_recorded() {
             .expect("record");
     }
 }
+
+/// As Kubernetes gives out tokens: the file is a link into a directory that is a link, and
+/// that one is swapped.
+#[test]
+fn a_token_behind_links_that_are_swapped_renews_the_session() {
+    let issuer = provider();
+    let stage = stage(&issuer);
+    let home = stage.daemon.path("projected");
+    fs::create_dir(&home).expect("mkdir");
+    let swap = |name: &str, token: &str| {
+        fs::create_dir(home.join(name)).expect("mkdir");
+        fs::write(home.join(name).join("token"), token).expect("write");
+        std::os::unix::fs::symlink(name, home.join("..new")).expect("symlink");
+        fs::rename(home.join("..new"), home.join("..data")).expect("rename");
+    };
+    swap("..1", &issuer.agent_token().expect("a token"));
+    std::os::unix::fs::symlink("..data/token", home.join("token")).expect("symlink");
+    let file = home.join("token").display().to_string();
+    let agent = Agent::new(&stage.daemon, "").by(&["--token-file", &file]);
+    let mut shell = agent.shell().expect("a shell");
+    shell.run("true", LIMIT).expect("runs");
+    let before = sessions(&stage)[0]["expires"].clone();
+    let mut number = 1;
+    // Tokens count whole seconds: the first swap may bring no later end.
+    wait::until("a later end", LIMIT, || {
+        let old = format!("..{number}");
+        number += 1;
+        swap(&format!("..{number}"), &issuer.agent_token()?);
+        fs::remove_dir_all(home.join(old))?;
+        std::thread::sleep(Duration::from_secs(2));
+        Ok((sessions(&stage)[0]["expires"].as_str() > before.as_str()).then_some(()))
+    })
+    .expect("renewed");
+}

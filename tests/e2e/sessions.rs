@@ -549,3 +549,30 @@ fn refused_narrowing_is_recorded_and_a_flood_of_it_counted() {
     };
     wait::until("all 100 to be counted", LIMIT, seen).expect("counted");
 }
+
+#[test]
+fn sessions_inside_sessions_leave_half_of_the_limit_to_others() {
+    let stage = Stage::with(|options| {
+        let roles = "roles:\n  analyst: {when: {as: [analyst, planner]}}";
+        options.policy = options.policy.replace("roles:\n  analyst: {}", roles);
+        options.limits = "{sessions: 6}".into();
+    });
+    let mut shell = Agent::new(&stage.daemon, "planner")
+        .shell()
+        .expect("a shell");
+    let line = nested(&stage, "--role analyst", "sleep 60");
+    for number in 2..5 {
+        let start = format!("{line} </dev/null >/dev/null 2>&1 &");
+        shell.run(&start, LIMIT).expect("starts");
+        wait::until("one more session", LIMIT, || {
+            Ok((sessions(&stage).len() == number).then_some(()))
+        })
+        .expect("started");
+    }
+    let (said, code) = shell.run(&line, LIMIT).expect("answers");
+    assert!(
+        code == 125 && said.contains("half of limits.sessions"),
+        "{said}"
+    );
+    stage.assert_works();
+}

@@ -33,6 +33,9 @@ pub struct Config {
     pub identity: Identity,
     /// HashiCorp Vault or OpenBao.
     pub vault: Vault,
+    /// Where this was read from, or would have been.
+    #[serde(skip)]
+    pub file: PathBuf,
 }
 
 /// `identity:`
@@ -201,6 +204,7 @@ impl Default for Config {
             metrics: Metrics::default(),
             identity: Identity::default(),
             vault: Vault::default(),
+            file: DEFAULT_PATH.into(),
         }
     }
 }
@@ -266,15 +270,17 @@ impl Config {
                 )));
             }
         };
-        let config = Self::parse(&text)
+        let mut config = Self::parse(&text)
             .map_err(|error| ConfigError(format!("{}: {error}", file.display())))?;
+        // As the daemon sees it wherever it is by then.
+        config.file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         config
             .check()
             .map_err(|error| ConfigError(format!("{}: {error}", file.display())))?;
         Ok(config)
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }

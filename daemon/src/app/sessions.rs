@@ -15,7 +15,7 @@ use super::namespaces::Namespaces;
 use super::policies::Policies;
 use super::{hidden, launched, unix};
 use crate::audit::{Context, SessionContext};
-use crate::capture::{CaptureError, Gate, MissingLayer, cgroupfs};
+use crate::capture::{CaptureError, Gate, MissingLayer, OwnFiles, cgroupfs};
 use crate::config::Config;
 use crate::control::api::{
     Claim, DegradedInfo, LayerInfo, Renewed, SessionInfo, StartSession, Started, Status,
@@ -53,6 +53,8 @@ pub(super) struct Sessions {
     audit_file: PathBuf,
     /// What agents of root do not see.
     hide: Vec<PathBuf>,
+    /// What the kernel programs hold against all, without the policy's part.
+    own: OwnFiles,
     /// Of the control socket.
     control_group: Option<u32>,
     /// What every agent may connect to.
@@ -73,6 +75,7 @@ impl Sessions {
             limit: config.limits.sessions,
             audit_file,
             hide: hidden::of_config(config),
+            own: hidden::by_config(config),
             control_group: control_group(config),
             agent_socket: agent_socket(&config.socket()),
             changes: Mutex::default(),
@@ -106,7 +109,7 @@ impl Sessions {
     /// Tells the kernel which files no session may read or change, by the policy of now.
     pub(super) fn hide_files(&self) -> Result<(), CaptureError> {
         let policy = self.parts.proxy.policy.load();
-        let own = hidden::from_every_session(&self.hide, &policy);
+        let own = hidden::from_every_session(&self.own, &policy);
         self.parts.gate.set_own_files(&own)
     }
 

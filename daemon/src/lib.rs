@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod policy;
 pub mod protocol;
 pub mod proxy;
+pub mod roots;
 pub mod sys;
 pub mod types;
 pub mod vault;

@@ -74,7 +74,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("masking", &["types"]),
     ("launch", &["sys", "types"]),
     // Its filter has rules in common with the agent's.
-    ("hold", &["launch::calls", "launch::rules", "sys"]),
+    ("hold", &["launch::rules", "sys"]),
     ("metrics", &["types"]),
     ("web", &["roots", "types"]),
     ("roots", &[]),

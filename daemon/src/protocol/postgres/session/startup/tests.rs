@@ -134,7 +134,7 @@ fn a_cancel_request_is_passed_on_as_it_is() {
 
 #[test]
 fn a_newer_protocol_is_talked_down_and_its_options_stay_here() {
-    let body = b"user\0a\0_pq_.one\01st\0_pq_.two\0x\0\0";
+    let body = b"user\0a\0_pq_.one\x001st\0_pq_.two\0x\0\0";
     let (next, io) = said(&settings(), &packet(196_610, body));
     let Next::Accepted(accepted) = next else {
         panic!("not accepted")

@@ -1,15 +1,6 @@
 use super::*;
 use crate::protocol::CancelKey;
-
-fn settings() -> Settings {
-    Settings {
-        user: "gate".into(),
-        databases: Vec::new(),
-        search_path: vec!["public".into()],
-        tls: false,
-        message_limit: 10_000,
-    }
-}
+use crate::protocol::postgres::session::tests::settings;
 
 fn packet(version: i32, body: &[u8]) -> Vec<u8> {
     let length = i32::try_from(body.len() + 8).expect("short").to_be_bytes();

@@ -130,6 +130,7 @@ async fn serve(config: Config, policy: Loaded, vault: Vault) -> anyhow::Result<(
         &config.policies,
         policy,
         Arc::clone(&vault),
+        tokens.issuers().map(str::to_owned).collect(),
         Arc::clone(&audit),
     )?;
     let policies = Arc::new(policies);

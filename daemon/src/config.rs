@@ -334,6 +334,20 @@ mod tests {
     }
 
     #[test]
+    fn the_file_that_is_installed_has_every_key_with_its_default() {
+        let text = include_str!("../dist/portcullisd.yaml");
+        let installed = Config::parse(text).expect("valid");
+        let defaults = format!("{:#?}", Config::default());
+        assert_eq!(format!("{installed:#?}"), defaults);
+        for line in defaults.lines() {
+            let Some((key, _)) = line.trim().split_once(": ") else {
+                continue;
+            };
+            assert!(text.contains(&format!("{key}:")), "{key}");
+        }
+    }
+
+    #[test]
     fn metrics_stay_on_the_loopback() {
         for (address, fits) in [("127.0.0.1:9187", true), ("0.0.0.0:9187", false)] {
             let config = Config::parse(&format!("metrics: {{listen: '{address}'}}\n"));

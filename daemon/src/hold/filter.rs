@@ -5,13 +5,10 @@
 //! it. Refused is what would undo the gate, reach into other processes or the kernel, or
 //! make code out of data; the answer is EPERM.
 
-use std::collections::BTreeMap;
-
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetArch};
+use seccompiler::{BpfProgram, SeccompRule};
 
 use super::Needs;
-use crate::launch::calls;
-use crate::launch::rules::{is, masked, namespaces, not, personality, prefix, rule};
+use crate::launch::rules::{compile, is, masked, namespaces, not, personality, refused, rule};
 
 /// Commands of bpf(2) that serving takes: changes in maps, and looking whether the gate is
 /// whole. So no program is loaded, attached, replaced or taken off, nothing is pinned.
@@ -47,12 +44,8 @@ const REFUSED: &[i64] = &[
 /// # Errors
 /// This machine's architecture has no filter, or a rule is malformed (a bug).
 pub(super) fn program(needs: Needs) -> Result<BpfProgram, seccompiler::Error> {
-    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    let refused = calls::REFUSED.iter().chain(calls::REFUSED_HERE);
-    for call in refused.chain(REFUSED) {
-        rules.insert(*call, Vec::new());
-    }
+    let mut rules = refused();
+    rules.extend(REFUSED.iter().map(|call| (*call, Vec::new())));
     rules.insert(
         libc::SYS_bpf,
         vec![rule(BPF.iter().map(|one| not(0, *one)))?],
@@ -68,11 +61,7 @@ pub(super) fn program(needs: Needs) -> Result<BpfProgram, seccompiler::Error> {
         // A program may have a compiler of its own inside.
         rules.extend(code()?);
     }
-    let refuse = SeccompAction::Errno(libc::EPERM.cast_unsigned());
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch)?;
-    let mut program = prefix(&[libc::SYS_clone3]);
-    program.extend(BpfProgram::try_from(filter)?);
-    Ok(program)
+    compile(rules, &[libc::SYS_clone3])
 }
 
 /// `socket(family, type, protocol)`: unix, TCP and UDP, and the two netlink protocols for

@@ -76,26 +76,36 @@ fn sockets() -> Result<Vec<SeccompRule>, seccompiler::Error> {
         libc::AF_INET6,
         libc::AF_NETLINK,
     ];
-    Ok(vec![
+    let mut rules = vec![
         rule(families.map(|family| not(0, family)))?,
         rule([
             is(0, libc::AF_NETLINK),
             not(2, libc::NETLINK_ROUTE),
             not(2, NETLINK_CONNECTOR),
         ])?,
-        rule([is(0, libc::AF_INET), masked(1, TYPE, libc::SOCK_RAW)])?,
-        rule([is(0, libc::AF_INET6), masked(1, TYPE, libc::SOCK_RAW)])?,
-    ])
+    ];
+    // Of every other kind, SOCK_PACKET too, which the kernel makes one of whole frames.
+    let other = |kind: &libc::c_int| ![libc::SOCK_STREAM, libc::SOCK_DGRAM].contains(kind);
+    for kind in (0..=TYPE).filter(other) {
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            rules.push(rule([is(0, family), masked(1, TYPE, kind)])?);
+        }
+    }
+    Ok(rules)
 }
 
-/// Memory that can be written and run, or is made to run after it was written.
+/// Memory that can be written and run, or is made to run after it was written. What is
+/// left: a file that was written and is then mapped to run, memfd_create(2) for one, which
+/// long lines to the journal need.
 fn code() -> Result<Vec<(i64, Vec<SeccompRule>)>, seccompiler::Error> {
     let both = libc::PROT_WRITE | libc::PROT_EXEC;
+    let exec_shared = masked(2, libc::SHM_EXEC, libc::SHM_EXEC);
     let exec = |argument| masked(argument, libc::PROT_EXEC, libc::PROT_EXEC);
     Ok(vec![
         (libc::SYS_mmap, vec![rule([masked(2, both, both)])?]),
         (libc::SYS_mprotect, vec![rule([exec(2)])?]),
         (libc::SYS_pkey_mprotect, vec![rule([exec(2)])?]),
+        (libc::SYS_shmat, vec![rule([exec_shared])?]),
     ])
 }
 

@@ -15,12 +15,11 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 /// The analyst's role goes to cgroups whose name begins with `etl-`.
 fn stage() -> Stage {
-    let stage = Stage::unstarted(|options| {
+    Stage::unstarted(|options| {
         options.policy = options
             .policy
             .replace("analyst: {}", "analyst: {when: {cgroup: '/*/etl-*'}}");
-    });
-    stage
+    })
 }
 
 fn started() -> Stage {

@@ -6,7 +6,6 @@
 
 mod bindings;
 mod degraded;
-mod flood;
 mod hidden;
 mod launched;
 mod lock;
@@ -137,7 +136,7 @@ async fn serve(config: Config, policy: Loaded, vault: Vault) -> anyhow::Result<(
     let listeners = proxy::bind(config.gate.port)?;
     let (gate, events, missing) = put_up_gate(&config, &listeners)?;
     let registry = Arc::new(Registry::default());
-    let adopted = sessions::adopt(&gate, &registry)?;
+    let (adopted, ended) = sessions::adopt(&gate, &registry)?;
     let destinations = Arc::new(ArcSwap::from_pointee(Destinations::default()));
     let metrics = Arc::new(Metrics::default());
     let resolver = Arc::new(Resolver::new(dns::Parts {
@@ -191,8 +190,9 @@ async fn serve(config: Config, policy: Loaded, vault: Vault) -> anyhow::Result<(
     sessions.bind_anew();
     sessions.hide_files()?;
     let metrics = server::bind_metrics(config.metrics.listen)?;
-    let live = proxy.sessions.len();
+    let live = proxy.sessions.living();
     record_start(&audit, policies.generation(), adopted, live)?;
+    sessions.record_found_ends(&ended);
 
     hold::finish(secrets::needs(&policies.current().load()))?;
     tokio::spawn(listeners.serve(Arc::clone(&proxy)));

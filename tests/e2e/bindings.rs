@@ -198,3 +198,73 @@ fn a_policy_that_changed_while_the_daemon_was_dead_counts_from_ready_on() {
     let done = psql_in(&stage, &bound);
     assert_ne!(done.code(), 0, "{}", done.both());
 }
+
+fn portcullis(stage: &Stage, words: &[&str]) -> Finished {
+    process::run(stage.daemon.client().args(words), "", LIMIT).expect("runs")
+}
+
+#[test]
+fn a_revoked_cgroup_that_loses_its_identity_is_not_bound_anew() {
+    let mut stage = started();
+    let bound = cgroup(&stage, "etl-1.service");
+    until_bound(&stage, &bound);
+    let listed = portcullis(&stage, &["sessions", "--json"]);
+    let all: Vec<serde_json::Value> = serde_json::from_str(&listed.stdout).expect("JSON");
+    let id = all[0]["session"].as_str().expect("id");
+    assert_eq!(portcullis(&stage, &["revoke", id]).code(), 0);
+    for lost in [Some(&b"{}"[..]), None] {
+        stage.daemon.kill9().expect("killed");
+        match lost {
+            Some(value) => {
+                xattr::set(&bound, "trusted.portcullis.session", value).expect("setxattr")
+            }
+            None => xattr::remove(&bound, "trusted.portcullis.session").expect("removexattr"),
+        }
+        stage.daemon.launch().expect("starts again");
+        let done = psql_in(&stage, &bound);
+        assert!(
+            done.stderr.contains("Connection refused"),
+            "{}",
+            done.both()
+        );
+    }
+    // Made anew, it is another cgroup.
+    wait::until("it to be empty", LIMIT, || {
+        Ok(fs::remove_dir(&bound).is_ok().then_some(()))
+    })
+    .expect("rmdir");
+    cgroup(&stage, "etl-1.service");
+    wait::until("the new one to work", LIMIT, || {
+        Ok((psql_in(&stage, &bound).code() == 0).then_some(()))
+    })
+    .expect("works");
+}
+
+#[test]
+fn a_binding_that_failed_is_tried_again() {
+    let stage = Stage::unstarted(|options| {
+        // More than the kernel's list of all sessions holds.
+        let names: String = (0..17_000).map(|n| format!("/run/h/{n},")).collect();
+        let role = format!("analyst: {{when: {{cgroup: '/*/etl-*'}}, unix_sockets: [{names}]}}");
+        options.policy = options.policy.replace("analyst: {}", &role);
+    });
+    let mut stage = stage;
+    stage.daemon.launch().expect("starts");
+    let bound = cgroup(&stage, "etl-1.service");
+    wait::until("the failure", LIMIT, || {
+        Ok(stage.daemon.log().contains("is not bound").then_some(()))
+    })
+    .expect("logged");
+    assert_ne!(psql_in(&stage, &bound).code(), 0);
+    let policy = fs::read_to_string(stage.daemon.policy_path()).expect("policy");
+    let (start, end) = (
+        policy.find(", unix_sockets: [").expect("list"),
+        policy.find("]}\n").expect("end"),
+    );
+    let fixed = format!("{}{}", &policy[..start], &policy[end + 1..]);
+    stage.daemon.write_policy(&fixed).expect("write");
+    wait::until("it to work", LIMIT, || {
+        Ok((psql_in(&stage, &bound).code() == 0).then_some(()))
+    })
+    .expect("works");
+}

@@ -576,3 +576,152 @@ fn sessions_inside_sessions_leave_half_of_the_limit_to_others() {
     );
     stage.assert_works();
 }
+
+#[test]
+fn what_was_sent_behind_a_running_statement_does_not_run_when_the_session_is_revoked() {
+    let stage = with_sleep();
+    let before = stage.fact("SELECT count(*) FROM staging WHERE id = 77");
+    let port = stage.server.port().to_string();
+    let script = portcullis_tests::paths::fixture("raw_client.py")
+        .display()
+        .to_string();
+    let words = ["python3", "-B", &script, &port, "waiting"];
+    let mut command = stage.agent().command(&words);
+    let _agent = process::Process::spawn(&mut command, nix::sys::signal::Signal::SIGKILL);
+    let active = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND state = 'active'";
+    wait::until("the first to run", LIMIT, || {
+        Ok((stage.fact(active) == "1").then_some(()))
+    })
+    .expect("runs");
+    stage
+        .daemon
+        .audit_line("the last of them", |line| {
+            is(line, "decision")
+                && text(line, "statement").contains("77")
+                && text(line, "request").ends_with("-4")
+        })
+        .expect("record");
+    let id = sessions(&stage)[0]["session"]
+        .as_str()
+        .expect("id")
+        .to_owned();
+    assert_eq!(portcullis(&stage, &["revoke", &id]).code(), 0);
+    let gone = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'agent_ro'";
+    wait::until("the server's process to end", LIMIT, || {
+        Ok((stage.fact(gone) == "0").then_some(()))
+    })
+    .expect("ends");
+    assert_eq!(
+        stage.fact("SELECT count(*) FROM staging WHERE id = 77"),
+        before
+    );
+}
+
+#[test]
+fn a_refusal_repeats_little_of_what_was_asked() {
+    let stage = with_planner();
+    let role = "r".repeat(10_000);
+    let (said, code) = inside(&stage, &format!("--role {role}"), "true");
+    assert_eq!(code, 125, "{said}");
+    let line = stage
+        .daemon
+        .audit_line("the refusal", |line| is(line, "session_refused"));
+    let line = line.expect("record").to_string();
+    assert!(line.len() < 2_000, "{} bytes", line.len());
+}
+
+#[test]
+fn who_is_in_no_session_fills_no_record_whatever_his_users_are() {
+    let stage = Stage::with(|options| options.for_nobody = true);
+    let agents = stage
+        .daemon
+        .path("run-agents/agent.sock")
+        .display()
+        .to_string();
+    for user in ["0", "65534", "1"] {
+        let mut command = std::process::Command::new("setpriv");
+        let (uid, gid) = (format!("--reuid={user}"), format!("--regid={user}"));
+        command.args([
+            &uid,
+            &gid,
+            "--clear-groups",
+            "/usr/bin/python3",
+            "-c",
+            PROBE,
+            &agents,
+        ]);
+        let done = process::run(&mut command, "", LIMIT).expect("runs");
+        assert_eq!(done.code(), 0, "{}", done.both());
+    }
+    let seen = || {
+        let lines = stage.daemon.audit()?;
+        let lines: Vec<&Value> = lines
+            .iter()
+            .filter(|line| is(line, "session_refused"))
+            .collect();
+        let dropped: u64 = lines
+            .iter()
+            .filter_map(|line| line["dropped"].as_u64())
+            .sum();
+        let written = lines.iter().filter(|line| line["uid"].is_u64()).count();
+        Ok((dropped + u64::try_from(written)? == 300).then_some(written))
+    };
+    // As many a second for all of them together.
+    let written = wait::until("all to be counted", LIMIT, seen).expect("counted");
+    assert!(written <= 20 * 4, "{written} lines");
+}
+
+#[test]
+fn a_session_that_ended_while_the_daemon_was_dead_has_its_end_in_the_record() {
+    let mut stage = Stage::new();
+    let mut shell = stage
+        .agent()
+        .with(&["--for", "2s"])
+        .shell()
+        .expect("a shell");
+    let id = session_of(&stage, &mut shell);
+    stage.daemon.kill9().expect("killed");
+    std::thread::sleep(Duration::from_secs(2));
+    stage.daemon.launch().expect("starts again");
+    let end = stage.daemon.audit_line("the end", |line| {
+        is(line, "session_end") && text(line, "session") == id
+    });
+    assert_eq!(text(&end.expect("record"), "reason"), "expired");
+}
+
+#[test]
+fn a_shut_cgroup_inside_a_session_is_given_no_narrower_one() {
+    let mut stage = with_planner();
+    let mut inner = inner_shell(&stage, "reader");
+    let id = session_of(&stage, &mut inner);
+    let cgroup = cgroup_of(&stage, &id);
+    stage.daemon.kill9().expect("killed");
+    xattr::remove(&cgroup, ATTRIBUTE).expect("removexattr");
+    stage.daemon.launch().expect("starts again");
+    // By an agent that reaches the socket all the same, as one does without unix hooks.
+    let socket = stage.daemon.path("run-agents/agent.sock");
+    let pid = inner.pid();
+    let listed = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("runs");
+    assert!(listed.contains(&id), "{listed}");
+    let done = std::process::Command::new("python3")
+        .args(["-c", ASK_FROM, &socket.display().to_string(), &cgroup])
+        .output()
+        .expect("python");
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(
+        said.starts_with("403"),
+        "{said} {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+}
+
+/// Connects from outside, enters a cgroup, and only then asks: no unix hook is asked again.
+const ASK_FROM: &str = "import http.client, json, os, socket, sys
+c = http.client.HTTPConnection('portcullis')
+c.sock = socket.socket(socket.AF_UNIX)
+c.sock.connect(sys.argv[1])
+open(sys.argv[2] + '/cgroup.procs', 'w').write(str(os.getpid()))
+c.request('POST', '/v1/self/sessions', json.dumps({'roles': ['analyst']}), {'Content-Type': 'application/json'})
+r = c.getresponse()
+print(r.status, r.read())
+";

@@ -418,3 +418,58 @@ fn a_token_behind_links_that_are_swapped_renews_the_session() {
     })
     .expect("renewed");
 }
+
+#[test]
+fn a_renewal_that_fails_half_way_leaves_inner_sessions_no_more_than_the_outer_one() {
+    let issuer = provider();
+    let stage = Stage::with(|options| {
+        let when = |group| format!("when: {{issuer: '{}', groups: [{group}]}}", issuer.url());
+        // More than the kernel's list of all sessions holds.
+        let names: String = (0..17_000).map(|n| format!("/run/h/{n},")).collect();
+        let roles = format!(
+            "analyst: {{{}}}\n  many: {{{}, unix_sockets: [{names}]}}",
+            when("sre"),
+            when("many")
+        );
+        options.policy = options.policy.replace("analyst: {}", &roles);
+        options.extra = format!(
+            "identity: {{issuers: [{{issuer: '{}', audience: {CLIENT}}}]}}\n",
+            issuer.url()
+        );
+    });
+    let token = issuer.user_token("alice").expect("a token");
+    let agent = Agent::new(&stage.daemon, "")
+        .by(&["--token-env", "TOKEN"])
+        .env("TOKEN", &token);
+    let mut shell = agent.shell().expect("a shell");
+    let client = stage.daemon.client();
+    let (program, socket) = (client.get_program(), stage.daemon.path("run/control.sock"));
+    let line = format!(
+        "{} --socket {} run --role analyst -- sleep 60 </dev/null >/dev/null 2>&1 &",
+        program.display(),
+        socket.display()
+    );
+    shell.run(&line, LIMIT).expect("starts");
+    wait::until("two sessions", LIMIT, || {
+        Ok((sessions(&stage).len() == 2).then_some(()))
+    })
+    .expect("two");
+    issuer.set_groups("alice", "many").expect("groups");
+    let token = issuer.user_token("alice").expect("a token");
+    let outer = sessions(&stage)[0]["session"]
+        .as_str()
+        .expect("id")
+        .to_owned();
+    let mut command = stage.daemon.client();
+    command
+        .args(["renew", &outer, "--token-env", "TOKEN"])
+        .env("TOKEN", &token);
+    process::run(&mut command, "", LIMIT).expect("runs");
+    for one in sessions(&stage) {
+        let roles = one["roles"].to_string();
+        assert!(
+            !roles.contains("analyst") || one["ended"].is_string(),
+            "{one}"
+        );
+    }
+}

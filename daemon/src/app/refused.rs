@@ -6,16 +6,15 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 
-use super::flood::Flood;
 use super::namespaces::Namespaces;
 use super::sessions::Sessions;
 use super::words;
-use crate::audit::{AuditLog, Context, Event, Record};
+use crate::audit::{AuditLog, Context, Event, Flood, Record};
 use crate::capture::{Events, GateRefused};
 use crate::metrics::Metrics;
 use crate::types::CgroupId;

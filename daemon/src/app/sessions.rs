@@ -23,7 +23,7 @@ use crate::control::api::{
 use crate::control::server::{Asked, ControlError, Waiting};
 use crate::control::{Peer, SessionsHandle, agent_socket};
 use crate::identity::token::Verifier;
-use crate::identity::{AgentSession, Expiry, Now, Registry};
+use crate::identity::{AgentSession, Ending, Expiry, Now, Registry};
 use crate::metrics::Gauges;
 use crate::policy::Policy;
 use crate::proxy::Proxy;
@@ -83,6 +83,14 @@ impl Sessions {
         })
     }
 
+    /// Records the ends that were found when sessions were taken over.
+    pub(super) fn record_found_ends(&self, ended: &[AgentSession]) {
+        for session in ended {
+            let ending = session.ending.unwrap_or(Ending::Left);
+            self.record_end(session, ending, None);
+        }
+    }
+
     /// Each change is whole once it is in the registry.
     fn changes(&self) -> MutexGuard<'_, ()> {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
@@ -119,7 +127,7 @@ impl Sessions {
         session.map_or_else(Context::default, |session| context(&session))
     }
 
-    fn start_session(&self, peer: Peer, what: Beginning) -> Result<Started, ControlError> {
+    fn start_session(&self, peer: &Peer, what: Beginning) -> Result<Started, ControlError> {
         if self.parts.registry.len() >= self.limit {
             let text = format!("limits.sessions: there are {} sessions already", self.limit);
             return Err(ControlError::Unavailable(text));
@@ -259,7 +267,7 @@ fn roles(policy: &Policy, principal: &Principal) -> Vec<String> {
 }
 
 impl SessionsHandle for Sessions {
-    fn may_ask(&self, peer: Peer) -> Result<(), ControlError> {
+    fn may_ask(&self, peer: &Peer) -> Result<(), ControlError> {
         let refuse = |why: String| Err(ControlError::Forbidden(why));
         match cgroupfs::of_process(peer.pid) {
             Ok(path) if path.starts_with(self.parts.gate.enforced()) => {
@@ -287,7 +295,7 @@ impl SessionsHandle for Sessions {
 
     fn start(
         &self,
-        peer: Peer,
+        peer: &Peer,
         principal: Principal,
         request: &StartSession,
     ) -> Result<Started, ControlError> {
@@ -309,18 +317,18 @@ impl SessionsHandle for Sessions {
         self.start_session(peer, what)
     }
 
-    fn refused(&self, peer: Peer, asked: &Asked<'_>, why: &ControlError) {
+    fn refused(&self, peer: &Peer, asked: &Asked<'_>, why: &ControlError) {
         self.record_refusal(peer, asked, why);
     }
 
-    fn renew(&self, peer: Peer, id: &str, fresh: &Principal) -> Result<Renewed, ControlError> {
+    fn renew(&self, peer: &Peer, id: &str, fresh: &Principal) -> Result<Renewed, ControlError> {
         let expires = self.renew_session(peer, id, fresh)?;
         Ok(Renewed {
             expires: text_of(expires),
         })
     }
 
-    fn revoke(&self, peer: Peer, id: &str, kill: bool) -> Result<(), ControlError> {
+    fn revoke(&self, peer: &Peer, id: &str, kill: bool) -> Result<(), ControlError> {
         self.revoke_session(peer, id, kill)
     }
 
@@ -342,7 +350,7 @@ impl SessionsHandle for Sessions {
         let (audit_failures, journal_dropped) = parts.proxy.audit.failures();
         parts.proxy.metrics.render(&Gauges {
             connections: count(parts.proxy.open()),
-            sessions: count(parts.registry.len()),
+            sessions: count(parts.registry.living()),
             generation: parts.policies.generation(),
             policy_rejected: !parts.policies.problem().is_empty(),
             audit_failures,

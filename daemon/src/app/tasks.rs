@@ -85,7 +85,11 @@ pub(super) fn spawn(parts: Parts) {
     let reaper = Arc::clone(&sessions);
     tokio::spawn(every_aside(REAP, move || reaper.reap()));
     let teller = Arc::clone(&sessions);
-    tokio::spawn(every(TELL, move || teller.tell_dropped()));
+    let connections = Arc::clone(&proxy);
+    tokio::spawn(every(TELL, move || {
+        teller.tell_dropped();
+        connections.tell_dropped();
+    }));
     tokio::spawn(every(FLUSH, move || {
         if let Err(error) = audit.flush() {
             proxy.report(&error.to_string());

@@ -6,6 +6,7 @@
 //! [`AuditLog::flush`]. Absent for now: hash chain and signature.
 #![forbid(unsafe_code)]
 
+mod flood;
 mod record;
 mod sink;
 
@@ -14,6 +15,7 @@ use std::sync::Mutex;
 
 use thiserror::Error;
 
+pub use flood::Flood;
 pub use record::{
     ConnectionContext, Context, DecisionBody, Event, OutcomeBody, Record, RuleBody, SessionContext,
 };
@@ -39,6 +41,12 @@ pub enum AuditError {
     /// Another thread died while it held the log.
     #[error("the audit log was left in an unknown state")]
     Poisoned,
+}
+
+/// As much of a text from outside as a record repeats: so many characters.
+pub fn shortened(text: &str, characters: usize) -> &str {
+    let end = text.char_indices().nth(characters);
+    end.map_or(text, |(end, _)| text.get(..end).unwrap_or_default())
 }
 
 /// Bytes that wait at most before late records are dropped (and counted).

@@ -124,18 +124,26 @@ pub fn kill(path: &Path) -> io::Result<()> {
 /// Removes an empty cgroup and the empty ones below it.
 ///
 /// # Errors
-/// `EBUSY` while a process lives there; one that has just died may hold it for up to a
-/// second, which is waited for.
-pub fn remove(path: &Path) -> io::Result<()> {
+/// `EBUSY` while a process lives there, and a little longer.
+pub fn try_remove(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
-            remove(&entry.path())?;
+            try_remove(&entry.path())?;
         }
     }
+    fs::remove_dir(path)
+}
+
+/// The same; a process that has just died may hold it for up to a second, which is waited
+/// for.
+///
+/// # Errors
+/// `EBUSY` while a process lives there.
+pub fn remove(path: &Path) -> io::Result<()> {
     let mut tries = 0;
     loop {
-        match fs::remove_dir(path) {
+        match try_remove(path) {
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy && tries < 50 => {
                 if is_populated(path)? {
                     return Err(error);

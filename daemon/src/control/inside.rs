@@ -41,16 +41,16 @@ const BODY_LIMIT: usize = 16 * 1024;
 /// What the server needs from the rest of the daemon.
 pub trait InsideHandle: Send + Sync + 'static {
     /// The outermost session that the caller is in, ended or not.
-    fn outermost(&self, peer: Peer) -> Option<CgroupId>;
+    fn outermost(&self, peer: &Peer) -> Option<CgroupId>;
 
     /// The session that the caller is in.
-    fn own(&self, peer: Peer) -> Result<SessionInfo, ControlError>;
+    fn own(&self, peer: &Peer) -> Result<SessionInfo, ControlError>;
 
     /// Makes a narrower session and puts the caller into it.
-    fn narrow(&self, peer: Peer, request: &Narrow) -> Result<Started, ControlError>;
+    fn narrow(&self, peer: &Peer, request: &Narrow) -> Result<Started, ControlError>;
 
     /// A narrower session was asked for and refused.
-    fn refused(&self, peer: Peer, why: &ControlError);
+    fn refused(&self, peer: &Peer, why: &ControlError);
 }
 
 /// Opens the socket, which everybody may connect to, in a directory that only the daemon
@@ -92,18 +92,12 @@ pub async fn serve(listener: UnixListener, handle: Handle) {
         };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let caller = Caller::of(&stream);
-                let outermost = caller.peer().ok().and_then(|peer| handle.outermost(peer));
-                // Who has its share already is shown out at once.
-                if let Some(share) = shares.take(outermost) {
-                    let (handle, at_work) = (Arc::clone(&handle), Arc::clone(&at_work));
-                    let asked = Arc::new(Visit {
-                        handle,
-                        caller,
-                        at_work,
-                    });
-                    tokio::spawn(answer(stream, asked, (place, share)));
-                }
+                let visit = Arc::new(Visit {
+                    caller: Caller::of(&stream),
+                    handle: Arc::clone(&handle),
+                    at_work: Arc::clone(&at_work),
+                });
+                tokio::spawn(admit(stream, visit, place, shares.clone()));
             }
             Err(error) => {
                 tracing::warn!("the agents' socket: accept: {error}");
@@ -161,7 +155,7 @@ impl Visit {
     /// Aside, and few at once: however much there is to do for agents, others are served.
     async fn work<T: Send + 'static>(
         self: Arc<Self>,
-        work: impl FnOnce(&Self, Peer) -> Result<T, ControlError> + Send + 'static,
+        work: impl FnOnce(&Self, &Peer) -> Result<T, ControlError> + Send + 'static,
     ) -> Result<Json<T>, ControlError> {
         let busy = |_| ControlError::Unavailable("the daemon stops".into());
         let turn = Arc::clone(&self.at_work)
@@ -174,6 +168,20 @@ impl Visit {
             work(&self, peer).map(Json)
         })
         .await?
+    }
+}
+
+/// Who has its share already is shown out at once.
+async fn admit(stream: UnixStream, visit: Arc<Visit>, place: OwnedSemaphorePermit, shares: Shares) {
+    let asker = Arc::clone(&visit);
+    let outermost = aside(move || {
+        let peer = asker.caller.peer().ok()?;
+        asker.handle.outermost(peer)
+    });
+    if let Ok(outermost) = outermost.await
+        && let Some(share) = shares.take(outermost)
+    {
+        answer(stream, visit, (place, share)).await;
     }
 }
 
@@ -193,10 +201,10 @@ async fn answer(stream: UnixStream, visit: Arc<Visit>, _place: (OwnedSemaphorePe
 }
 
 async fn own(State(visit): State<Arc<Visit>>) -> Result<Json<SessionInfo>, ControlError> {
-    let look = |visit: &Visit, peer| {
+    let look = |visit: &Visit, peer: &Peer| {
         let info = visit.handle.own(peer)?;
         // Asked last: whoever had this pid by now was looked at above.
-        visit.caller.still_lives()?;
+        peer.still_lives()?;
         Ok(info)
     };
     visit.work(look).await
@@ -206,14 +214,8 @@ async fn narrow(
     State(visit): State<Arc<Visit>>,
     Json(request): Json<Narrow>,
 ) -> Result<Json<Started>, ControlError> {
-    let start = move |visit: &Visit, peer| {
-        let before = visit.handle.outermost(peer);
-        // Asked last, as above.
-        visit.caller.still_lives()?;
-        let started = match before {
-            Some(_) => visit.handle.narrow(peer, &request),
-            None => Err(ControlError::Forbidden(NOT_INSIDE.into())),
-        };
+    let start = move |visit: &Visit, peer: &Peer| {
+        let started = visit.handle.narrow(peer, &request);
         if let Err(error) = &started {
             visit.handle.refused(peer, error);
         }

@@ -32,12 +32,29 @@ use crate::types::Principal;
 const BODY_LIMIT: usize = 64 * 1024;
 
 /// Who is at the other end, as the kernel says (`SO_PEERCRED`).
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Peer {
     /// Process id at the time of its connect().
     pub pid: u32,
     /// User.
     pub uid: u32,
+    /// Tells whether the process that connected is still the one of this pid; before Linux
+    /// 6.5 the one that was when the connection was accepted.
+    process: Option<Arc<OwnedFd>>,
+}
+
+impl Peer {
+    /// Whether its pid is still its own, and was so all the time.
+    ///
+    /// # Errors
+    /// The process that connected has ended.
+    pub fn still_lives(&self) -> Result<(), ControlError> {
+        if self.process.as_deref().is_none_or(has_ended) {
+            let text = "the process that connected has ended";
+            return Err(ControlError::Forbidden(text.into()));
+        }
+        Ok(())
+    }
 }
 
 /// Why a request was refused.
@@ -93,7 +110,7 @@ pub type Waiting<'a, T> = Pin<Box<dyn Future<Output = Result<T, ControlError>> +
 /// What the server needs from the rest of the daemon.
 pub trait SessionsHandle: Send + Sync + 'static {
     /// Whether the caller may ask anything at all; nobody inside an agent session may.
-    fn may_ask(&self, peer: Peer) -> Result<(), ControlError>;
+    fn may_ask(&self, peer: &Peer) -> Result<(), ControlError>;
 
     /// Finds out whom a caller speaks of; a token takes asking its issuer.
     fn identify<'a>(&'a self, claim: &'a Claim) -> Waiting<'a, Principal>;
@@ -101,19 +118,19 @@ pub trait SessionsHandle: Send + Sync + 'static {
     /// Makes a session and puts the caller into it.
     fn start(
         &self,
-        peer: Peer,
+        peer: &Peer,
         principal: Principal,
         request: &StartSession,
     ) -> Result<Started, ControlError>;
 
     /// Something was asked for and refused.
-    fn refused(&self, peer: Peer, asked: &Asked<'_>, why: &ControlError);
+    fn refused(&self, peer: &Peer, asked: &Asked<'_>, why: &ControlError);
 
     /// Gives a session the time and the claims of a fresh token.
-    fn renew(&self, peer: Peer, id: &str, fresh: &Principal) -> Result<Renewed, ControlError>;
+    fn renew(&self, peer: &Peer, id: &str, fresh: &Principal) -> Result<Renewed, ControlError>;
 
     /// Ends a session, and its processes if asked to.
-    fn revoke(&self, peer: Peer, id: &str, kill: bool) -> Result<(), ControlError>;
+    fn revoke(&self, peer: &Peer, id: &str, kill: bool) -> Result<(), ControlError>;
 
     /// The sessions, ended ones with living processes too.
     fn list(&self) -> Vec<SessionInfo>;
@@ -230,12 +247,7 @@ pub async fn serve_metrics(listener: TcpListener, handle: Handle) -> io::Result<
 
 /// The peer of a connection; none if the kernel does not say.
 #[derive(Debug, Clone)]
-pub(super) struct Caller {
-    peer: Option<Peer>,
-    /// Tells whether the process that connected is still the one of this pid; before Linux
-    /// 6.5 the one that was when the connection was accepted.
-    process: Option<Arc<OwnedFd>>,
-}
+pub(super) struct Caller(Option<Peer>);
 
 impl Connected<IncomingStream<'_, UnixListener>> for Caller {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
@@ -246,20 +258,15 @@ impl Connected<IncomingStream<'_, UnixListener>> for Caller {
 impl Caller {
     pub(super) fn of(stream: &UnixStream) -> Self {
         let credentials = stream.peer_cred().ok();
-        let peer = credentials.and_then(|credentials| {
-            let pid = u32::try_from(credentials.pid()?)
-                .ok()
-                .filter(|&pid| pid != 0)?;
-            Some(Peer {
-                pid,
-                uid: credentials.uid(),
-            })
+        let ids = credentials.and_then(|credentials| {
+            let pid = u32::try_from(credentials.pid()?).ok()?;
+            Some((pid, credentials.uid())).filter(|(pid, _)| *pid != 0)
         });
-        let process = sys::peer_process(stream.as_fd())
-            .or_else(|_| sys::process(peer.map_or(0, |peer| peer.pid)))
-            .ok()
-            .map(Arc::new);
-        Self { peer, process }
+        Self(ids.map(|(pid, uid)| {
+            let process = sys::peer_process(stream.as_fd()).or_else(|_| sys::process(pid));
+            let process = process.ok().map(Arc::new);
+            Peer { pid, uid, process }
+        }))
     }
 }
 
@@ -279,31 +286,19 @@ impl Caller {
     ///
     /// # Errors
     /// The kernel does not say.
-    pub(super) fn peer(&self) -> Result<Peer, ControlError> {
+    pub(super) fn peer(&self) -> Result<&Peer, ControlError> {
         let none = || ControlError::Forbidden("the kernel names no peer".into());
-        self.peer.ok_or_else(none)
+        self.0.as_ref().ok_or_else(none)
     }
 
     /// Who it is, if it may ask now: it may have ended, or entered a session, since it was
     /// last looked at.
-    fn confirm(&self, handle: &dyn SessionsHandle) -> Result<Peer, ControlError> {
+    fn confirm(&self, handle: &dyn SessionsHandle) -> Result<&Peer, ControlError> {
         let peer = self.peer()?;
         handle.may_ask(peer)?;
         // Asked last: whoever had this pid by now was looked at above.
-        self.still_lives()?;
+        peer.still_lives()?;
         Ok(peer)
-    }
-
-    /// Whether its pid is still its own.
-    ///
-    /// # Errors
-    /// The process that connected has ended.
-    pub(super) fn still_lives(&self) -> Result<(), ControlError> {
-        if self.process.as_deref().is_none_or(has_ended) {
-            let text = "the process that connected has ended";
-            return Err(ControlError::Forbidden(text.into()));
-        }
-        Ok(())
     }
 }
 

@@ -17,7 +17,7 @@ struct Dummy {
 }
 
 impl SessionsHandle for Dummy {
-    fn may_ask(&self, _: Peer) -> Result<(), ControlError> {
+    fn may_ask(&self, _: &Peer) -> Result<(), ControlError> {
         let left = self.may_ask.load(Ordering::SeqCst);
         if left == 0 {
             return Err(ControlError::Forbidden("inside by now".into()));
@@ -30,21 +30,21 @@ impl SessionsHandle for Dummy {
         Box::pin(async { Ok(Principal::named("analyst")) })
     }
 
-    fn start(&self, _: Peer, _: Principal, _: &StartSession) -> Result<Started, ControlError> {
+    fn start(&self, _: &Peer, _: Principal, _: &StartSession) -> Result<Started, ControlError> {
         self.started.fetch_add(1, Ordering::SeqCst);
         Err(ControlError::Unavailable("started".into()))
     }
 
-    fn refused(&self, _: Peer, asked: &Asked<'_>, why: &ControlError) {
+    fn refused(&self, _: &Peer, asked: &Asked<'_>, why: &ControlError) {
         let line = format!("{} {:?} {why}", asked.name(), asked.claim());
         self.refusals.lock().expect("lock").push(line);
     }
 
-    fn renew(&self, _: Peer, _: &str, _: &Principal) -> Result<Renewed, ControlError> {
+    fn renew(&self, _: &Peer, _: &str, _: &Principal) -> Result<Renewed, ControlError> {
         Err(ControlError::Invalid("another principal".into()))
     }
 
-    fn revoke(&self, _: Peer, _: &str, _: bool) -> Result<(), ControlError> {
+    fn revoke(&self, _: &Peer, _: &str, _: bool) -> Result<(), ControlError> {
         Ok(())
     }
 

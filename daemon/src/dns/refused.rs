@@ -1,14 +1,13 @@
 //! Names that were not answered, in the record: a few each second for each session, the
 //! rest counted. The name is the agent's data: bounded, and escaped by JSON.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use serde::Serialize;
 
 use super::Who;
-use crate::audit::{AuditLog, Context, Event, Record, SessionContext};
+use crate::audit::{AuditLog, Context, Event, Flood, Record, SessionContext, shortened};
 use crate::identity::AgentSession;
 use crate::types::{CgroupId, PeerAddr};
 
@@ -57,15 +56,14 @@ struct Rest {
     dropped: u64,
 }
 
-struct Window {
-    start: Instant,
-    recorded: u32,
-    dropped: u64,
-}
-
 /// What was recorded lately.
-#[derive(Default)]
-pub(super) struct Refusals(Mutex<HashMap<CgroupId, Window>>);
+pub(super) struct Refusals(Mutex<Flood<CgroupId, ()>>);
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self(Mutex::new(Flood::new(EACH_SECOND)))
+    }
+}
 
 impl Refusals {
     pub(super) fn record(
@@ -78,10 +76,9 @@ impl Refusals {
         let Some(dropped) = self.admit(session.cgroup, Instant::now()) else {
             return;
         };
-        let end = what.name.char_indices().nth(LONGEST_NAME);
         let body = Body {
             reason: what.reason,
-            name: end.map_or(what.name, |(end, _)| what.name.get(..end).unwrap_or("")),
+            name: shortened(what.name, LONGEST_NAME),
             kind: what.kind,
             transport: what.transport,
             resolver: who.resolver.to_string(),
@@ -110,29 +107,17 @@ impl Refusals {
 
     /// How many were dropped before this one; none if this one is dropped too.
     fn admit(&self, session: CgroupId, now: Instant) -> Option<u64> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let window = all.entry(session).or_insert(Window {
-            start: now,
-            recorded: 0,
-            dropped: 0,
-        });
-        if now.duration_since(window.start) >= Duration::from_secs(1) {
-            (window.start, window.recorded) = (now, 0);
-        }
-        if window.recorded >= EACH_SECOND {
-            window.dropped += 1;
-            return None;
-        }
-        window.recorded += 1;
-        Some(std::mem::take(&mut window.dropped))
+        self.lock().admit(session, now)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Flood<CgroupId, ()>> {
+        // Counters only.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A session has ended: what was left out since its last record is said now.
     pub(super) fn forget(&self, audit: &AuditLog, session: &AgentSession) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let dropped = all
-            .remove(&session.cgroup)
-            .map_or(0, |window| window.dropped);
+        let dropped = self.lock().forget(session.cgroup);
         if dropped > 0 {
             let body = Rest {
                 reason: "the session has ended",
@@ -155,6 +140,8 @@ fn context(session: &AgentSession) -> Context {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -126,7 +126,14 @@ impl Registry {
         all
     }
 
-    /// How many there are.
+    /// How many something may pass from.
+    pub fn living(&self) -> usize {
+        let sessions = self.read();
+        let living = sessions.values().filter(|live| live.alive().is_ok());
+        living.count()
+    }
+
+    /// How many there are, ended ones too.
     pub fn len(&self) -> usize {
         self.read().len()
     }

@@ -20,6 +20,7 @@ use crate::dns;
 use crate::sys;
 use crate::types::PeerAddr;
 use admission::Purpose;
+pub(super) use admission::tell_dropped;
 use drive::Drive;
 
 /// Serves a connection to its end.

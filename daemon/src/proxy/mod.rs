@@ -14,20 +14,21 @@ mod refusals;
 mod stream;
 mod upstream;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use crate::audit::AuditLog;
+use crate::audit::{AuditLog, Flood};
 use crate::capture::OriginSource;
 use crate::dns::Resolver;
 use crate::identity::Registry;
 use crate::metrics::Metrics;
 use crate::policy::Policy;
 use crate::protocol::postgres::analyse::Cache;
+use crate::types::CgroupId;
 use crate::vault::Vault;
 pub use destinations::{Destinations, Found, Target, resolve};
 pub use listener::{Listeners, bind, bind_abroad};
@@ -37,6 +38,9 @@ use upstream::TlsClients;
 /// Analysed statements that are kept, and the bytes of their texts.
 const STATEMENTS: usize = 16_384;
 const STATEMENT_BYTES: usize = 16 * 1024 * 1024;
+
+/// Refused connections of one session that are recorded each second.
+const REFUSALS: u32 = 20;
 
 /// Bounds of the proxy.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +78,8 @@ pub struct Proxy {
     cancels: cancel::Cancels,
     tls: TlsClients,
     refusals: RefusalLog,
+    /// Of refused connections, by the cgroup of the session; 0 for all that have none.
+    flood: Mutex<Flood<CgroupId, ()>>,
     open: AtomicUsize,
     draining: watch::Sender<bool>,
 }
@@ -117,6 +123,7 @@ impl Proxy {
             cancels: cancel::Cancels::default(),
             tls: TlsClients::default(),
             refusals: RefusalLog::default(),
+            flood: Mutex::new(Flood::new(REFUSALS)),
             open: AtomicUsize::new(0),
             draining: watch::Sender::new(false),
         }
@@ -125,6 +132,11 @@ impl Proxy {
     /// Logs why things are refused, at most once a second for each reason.
     pub fn report(&self, reason: &str) {
         self.refusals.say(reason);
+    }
+
+    /// To be called once a second: says what was dropped of floods of refused connections.
+    pub fn tell_dropped(&self) {
+        connection::tell_dropped(self);
     }
 
     /// How many connections are open.

@@ -10,9 +10,13 @@ use crate::capture::{Adopted, Gate, cgroupfs};
 use crate::identity::{AgentSession, Ending, Now, Registry};
 use crate::types::CgroupId;
 
-pub(in crate::app) fn adopt(gate: &Gate, registry: &Registry) -> anyhow::Result<Adopted> {
+/// How the pins were found, and the sessions whose end was found now.
+pub(in crate::app) fn adopt(
+    gate: &Gate,
+    registry: &Registry,
+) -> anyhow::Result<(Adopted, Vec<AgentSession>)> {
     let known: HashSet<CgroupId> = gate.sessions()?.into_iter().collect();
-    let mut there = HashSet::new();
+    let (mut there, mut ended) = (HashSet::new(), Vec::new());
     let cgroups = cgroupfs::below(gate.enforced()).context("cannot list the sessions' cgroups")?;
     for path in cgroups {
         // One that has gone meanwhile has no process.
@@ -21,7 +25,7 @@ pub(in crate::app) fn adopt(gate: &Gate, registry: &Registry) -> anyhow::Result<
         };
         there.insert(cgroup);
         match AgentSession::recall(&path, cgroup) {
-            Ok(Some(session)) => take_over(gate, registry, session)?,
+            Ok(Some(session)) => ended.extend(take_over(gate, registry, session)?),
             // Below a session it is the agent's own; elsewhere it waits to be bound.
             Ok(None) if !known.contains(&cgroup) => {}
             Ok(None) => shut(
@@ -36,7 +40,7 @@ pub(in crate::app) fn adopt(gate: &Gate, registry: &Registry) -> anyhow::Result<
     for cgroup in known.difference(&there) {
         gate.forget_session(*cgroup)?;
     }
-    Ok(gate.adopted())
+    Ok((gate.adopted(), ended))
 }
 
 /// Its entry must not go: without one its processes would have the rights of the session
@@ -46,8 +50,13 @@ fn shut(gate: &Gate, path: &Path, cgroup: CgroupId, why: &str) -> anyhow::Result
     Ok(gate.end_session(cgroup)?)
 }
 
-/// Outer sessions come before those inside them.
-fn take_over(gate: &Gate, registry: &Registry, mut session: AgentSession) -> anyhow::Result<()> {
+/// Outer sessions come before those inside them. Gives the session if it had not ended
+/// before.
+fn take_over(
+    gate: &Gate,
+    registry: &Registry,
+    mut session: AgentSession,
+) -> anyhow::Result<Option<AgentSession>> {
     let now = Now::read().context("clock_gettime")?;
     let outer_ended = session.chain.iter().any(|outer| {
         let outer = registry.by_id(outer.as_str());
@@ -63,12 +72,17 @@ fn take_over(gate: &Gate, registry: &Registry, mut session: AgentSession) -> any
     } else {
         None
     };
+    let is_news = session.ending.is_none() && found.is_some();
     session.ending = session.ending.or(found);
     if session.ending.is_some() {
         gate.end_session(session.cgroup)?;
     } else {
         gate.open_session(session.cgroup)?;
     }
-    registry.insert(session);
-    Ok(())
+    registry.insert(session.clone());
+    if !is_news {
+        return Ok(None);
+    }
+    session.store()?;
+    Ok(Some(session))
 }

@@ -73,7 +73,7 @@ impl<'a> ProofBody<'a> {
 
 impl Sessions {
     /// A session around the process that asks.
-    pub(super) fn begin(&self, peer: Peer, what: Beginning) -> anyhow::Result<AgentSession> {
+    pub(super) fn begin(&self, peer: &Peer, what: Beginning) -> anyhow::Result<AgentSession> {
         let id = SessionId::random();
         let cgroup = self.parts.gate.create_session_cgroup(&what.parent, &id)?;
         let session = new(id, cgroup.path, cgroup.id, peer.uid, what);
@@ -81,14 +81,17 @@ impl Sessions {
         self.settle(session, filled)
     }
 
-    fn fill(&self, peer: Peer, session: &AgentSession) -> anyhow::Result<()> {
+    fn fill(&self, peer: &Peer, session: &AgentSession) -> anyhow::Result<()> {
         session.store()?;
         self.record_start(session, Some(peer.pid))?;
         self.parts.gate.expect_launcher(peer.pid)?;
         // The process is in before the session is known, so that the reaper, which ends
         // empty sessions, never sees it empty. Until then nothing passes from it.
+        peer.still_lives()?;
         cgroupfs::move_process(&session.path, peer.pid)
             .with_context(|| format!("cannot move process {} into its cgroup", peer.pid))?;
+        // Nobody else can have had its pid in between.
+        peer.still_lives()?;
         self.parts
             .namespaces
             .open_for(peer.pid, session)

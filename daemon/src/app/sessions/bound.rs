@@ -24,9 +24,17 @@ impl Sessions {
 
     fn bind_as(&self, path: &Path, principal: Principal) -> anyhow::Result<()> {
         let cgroup = cgroupfs::id(path)?;
-        let known = self.parts.registry.known(cgroup);
-        if known.is_some_and(|known| known.ending.is_none_or(|ending| ending != Ending::Unbound)) {
-            return Ok(());
+        match self.parts.registry.known(cgroup) {
+            // One that the policy gave up, or that did not come to be.
+            Some(known)
+                if known.is_bound()
+                    && matches!(known.ending, Some(Ending::Unbound | Ending::Unbegun)) => {}
+            Some(_) => return Ok(()),
+            // Why is not known any more; a cgroup that is made anew is another one.
+            None if self.parts.gate.has_ended(cgroup)? => {
+                anyhow::bail!("a session in it had ended, and its identity is lost")
+            }
+            None => {}
         }
         anyhow::ensure!(
             self.parts.registry.len() < self.limit,

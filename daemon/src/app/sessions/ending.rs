@@ -4,6 +4,7 @@
 //! not undo it, and what was started from inside the session ends with it. Connections hear of it from the
 //! registry. The processes live on, and reach nothing.
 
+use std::io;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -24,23 +25,15 @@ struct EndBody {
 }
 
 impl Sessions {
-    /// Ends what is over: sessions with no process left, and those whose time is up. It may
-    /// wait for cgroups to be let go: not for a thread that serves.
+    /// Ends what is over: sessions with no process left, and those whose time is up. Reads
+    /// files of each: not for a thread that serves.
     pub(in crate::app) fn reap(&self) {
-        for session in self.end_what_is_over() {
-            self.remove(&session);
-        }
-    }
-
-    /// Those with no process left.
-    fn end_what_is_over(&self) -> Vec<Arc<AgentSession>> {
         let _changes = self.changes();
         let now = Now::read();
-        let mut over = Vec::new();
         for session in self.parts.registry.list().into_iter().rev() {
             if self.is_over(&session) {
                 self.end(&session, Ending::Left, None);
-                over.push(session);
+                self.remove(&session);
                 continue;
             }
             let expiry = session.expiry;
@@ -50,7 +43,6 @@ impl Sessions {
                 self.end(&session, Ending::Expired, None);
             }
         }
-        over
     }
 
     /// A cgroup of somebody else stays bound while it is there, inhabited or not.
@@ -117,18 +109,20 @@ impl Sessions {
         self.parts.proxy.audit.append_later(&record);
     }
 
-    /// Takes away what is left of a session that has ended. Only the reaper does.
+    /// Takes away what is left of a session that has ended; what is still held is tried
+    /// again by the next pass.
     fn remove(&self, session: &AgentSession) {
         // A bound one's directory was never ours; by now the path may be another's.
         if !session.is_bound()
-            && let Err(error) = cgroupfs::remove(&session.path)
+            && let Err(error) = cgroupfs::try_remove(&session.path)
             && !is_gone(&error)
         {
-            // Somebody moved in meanwhile: it stays ended.
-            tracing::warn!("cannot remove {}: {error}", session.path.display());
+            if error.kind() != io::ErrorKind::ResourceBusy {
+                let text = format!("cannot remove {}: {error}", session.path.display());
+                self.parts.proxy.report(&text);
+            }
             return;
         }
-        let _changes = self.changes();
         if let Err(error) = self.parts.gate.forget_session(session.cgroup) {
             tracing::error!("session {}: {error}", session.id);
         }
@@ -138,7 +132,7 @@ impl Sessions {
     /// `portcullis revoke`.
     pub(super) fn revoke_session(
         &self,
-        peer: Peer,
+        peer: &Peer,
         id: &str,
         kill: bool,
     ) -> Result<(), ControlError> {
@@ -154,7 +148,7 @@ impl Sessions {
     }
 
     /// Root's for everybody, one's own for others.
-    pub(super) fn owned(&self, peer: Peer, id: &str) -> Result<Arc<AgentSession>, ControlError> {
+    pub(super) fn owned(&self, peer: &Peer, id: &str) -> Result<Arc<AgentSession>, ControlError> {
         let session = self.parts.registry.by_id(id);
         let session = session.filter(|session| peer.uid == 0 || peer.uid == session.uid);
         session.ok_or_else(|| ControlError::NotFound(format!("you have no agent session {id}")))

@@ -20,27 +20,28 @@ use crate::types::{CgroupId, Principal, RoleName};
 
 /// Sessions inside sessions.
 const DEPTH: usize = 4;
+const LOST: &str = "a session in it had ended, and its identity is lost";
 /// Narrower sessions at once, over all that share the outermost one.
 const EACH_OUTERMOST: usize = 16;
 
 impl InsideHandle for Sessions {
-    fn outermost(&self, peer: Peer) -> Option<CgroupId> {
+    fn outermost(&self, peer: &Peer) -> Option<CgroupId> {
         let around = self.sessions_around(peer).ok()?;
         around.last().map(|session| session.cgroup)
     }
 
-    fn own(&self, peer: Peer) -> Result<SessionInfo, ControlError> {
+    fn own(&self, peer: &Peer) -> Result<SessionInfo, ControlError> {
         let session = self.session_of(peer)?;
         // Of the asker alone: a session may have any number of processes.
         let launcher = launched::is_confined_process(peer.pid);
         Ok(self.info(&self.parts.proxy.policy.load(), &session, launcher))
     }
 
-    fn refused(&self, peer: Peer, why: &ControlError) {
+    fn refused(&self, peer: &Peer, why: &ControlError) {
         self.record_refusal(peer, &Asked::Narrower, why);
     }
 
-    fn narrow(&self, peer: Peer, request: &Narrow) -> Result<Started, ControlError> {
+    fn narrow(&self, peer: &Peer, request: &Narrow) -> Result<Started, ControlError> {
         let _changes = self.changes();
         let outer = self.session_of(peer)?;
         self.may_nest(&outer)?;
@@ -63,7 +64,7 @@ impl InsideHandle for Sessions {
 impl Sessions {
     /// The sessions that the process is in, ended ones too, innermost first. Looks at the
     /// few directories above it, however many sessions there are.
-    pub(super) fn sessions_around(&self, peer: Peer) -> io::Result<Vec<Arc<AgentSession>>> {
+    pub(super) fn sessions_around(&self, peer: &Peer) -> io::Result<Vec<Arc<AgentSession>>> {
         let enforced = self.parts.gate.enforced();
         let path = cgroupfs::of_process(peer.pid)?;
         let inside = path
@@ -71,13 +72,23 @@ impl Sessions {
             .take_while(|path| path.starts_with(enforced) && *path != enforced);
         let mut found = Vec::new();
         for path in inside {
-            found.extend(self.parts.registry.known(cgroupfs::id(path)?));
+            let cgroup = cgroupfs::id(path)?;
+            match self.parts.registry.known(cgroup) {
+                Some(session) => found.push(session),
+                // Not the rights of the one around it.
+                None if self.has_ended(cgroup)? => return Err(io::Error::other(LOST)),
+                None => {}
+            }
         }
         Ok(found)
     }
 
+    fn has_ended(&self, cgroup: CgroupId) -> io::Result<bool> {
+        self.parts.gate.has_ended(cgroup).map_err(io::Error::other)
+    }
+
     /// The innermost session that the process is in, while it lives.
-    fn session_of(&self, peer: Peer) -> Result<Arc<AgentSession>, ControlError> {
+    fn session_of(&self, peer: &Peer) -> Result<Arc<AgentSession>, ControlError> {
         let forbidden = |why: String| ControlError::Forbidden(why);
         let around = self.sessions_around(peer).map_err(|error| {
             forbidden(format!("cannot tell the cgroup of {}: {error}", peer.pid))

@@ -2,25 +2,28 @@
 //! the rest counted.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use serde::Serialize;
-use tokio::time::Instant;
 
 use super::{Sessions, context};
-use crate::app::flood::Flood;
-use crate::audit::{Context, Event, Record};
+use crate::audit::{Context, Event, Flood, Record, shortened};
 use crate::control::Peer;
 use crate::control::server::{Asked, ControlError};
 use crate::types::CgroupId;
 
 /// Refusals of one asker recorded each second.
 const REFUSALS: u32 = 20;
+/// Characters of a reason or a claim that are recorded: they repeat what was asked.
+const LONGEST: usize = 256;
 
-/// Who asked: a process in a session, or a user outside.
+/// Who asked: a process in a session, by the outermost one; a user who may use the control
+/// socket; or anybody else on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Asker {
     Inside(CgroupId),
     Outside(u32),
+    Stranger,
 }
 
 /// The flood of each asker.
@@ -46,7 +49,7 @@ struct Body<'a> {
     /// Whom the asker named.
     #[serde(skip_serializing_if = "Option::is_none")]
     claim: Option<&'a str>,
-    reason: String,
+    reason: &'a str,
     uid: u32,
     pid: u32,
     dropped: u64,
@@ -61,14 +64,13 @@ struct EndBody {
 
 impl Sessions {
     /// Records a refusal, unless there are too many of this asker.
-    pub(super) fn record_refusal(&self, peer: Peer, asked: &Asked<'_>, why: &ControlError) {
+    pub(super) fn record_refusal(&self, peer: &Peer, asked: &Asked<'_>, why: &ControlError) {
         let registry = &self.parts.registry;
         let (asker, session) = match asked {
             Asked::Narrower => {
-                let session = self.sessions_around(peer).ok();
-                let session = session.and_then(|around| around.into_iter().next());
-                let asker = session.as_ref().map(|one| Asker::Inside(one.cgroup));
-                (asker.unwrap_or(Asker::Outside(peer.uid)), session)
+                let around = self.sessions_around(peer).unwrap_or_default();
+                let asker = around.last().map(|one| Asker::Inside(one.cgroup));
+                (asker.unwrap_or(Asker::Stranger), around.first().cloned())
             }
             Asked::Renewal(id) => (Asker::Outside(peer.uid), registry.by_id(id)),
             Asked::Session(_) => (Asker::Outside(peer.uid), None),
@@ -77,10 +79,11 @@ impl Sessions {
         let Some(dropped) = refusals.admit(asker, Instant::now()) else {
             return;
         };
+        let reason = why.to_string();
         let body = Body {
             asked: asked.name(),
-            claim: asked.claim(),
-            reason: why.to_string(),
+            claim: asked.claim().map(|claim| shortened(claim, LONGEST)),
+            reason: shortened(&reason, LONGEST),
             uid: peer.uid,
             pid: peer.pid,
             dropped,

@@ -25,7 +25,7 @@ impl Sessions {
     /// end.
     pub(super) fn renew_session(
         &self,
-        peer: Peer,
+        peer: &Peer,
         id: &str,
         fresh: &Principal,
     ) -> Result<Option<Expiry>, ControlError> {
@@ -73,9 +73,10 @@ impl Sessions {
         let mut ends: HashMap<SessionId, Option<Expiry>> = HashMap::new();
         ends.insert(session.id.clone(), session.expiry);
         for inner in inside {
-            // What is around it has ended, and so has it.
+            // What is around it has ended, and so has it; what has run out stays so.
             let around = inner.chain.last().and_then(|outer| ends.get(outer));
-            let (None, Some(around)) = (inner.ending, around) else {
+            let over = inner.expiry.is_some_and(|expiry| expiry.has_passed(now));
+            let (None, false, Some(around)) = (inner.ending, over, around) else {
                 continue;
             };
             let renewed = self.renewed(&inner, fresh, *around, now);
@@ -102,11 +103,14 @@ impl Sessions {
 
     /// Written before it counts: a restart must not know more than this daemon.
     fn change(&self, session: AgentSession) -> Result<(), ControlError> {
-        let failed = |error: &dyn std::fmt::Display| ControlError::Unavailable(error.to_string());
-        session.store().map_err(|error| failed(&error))?;
+        let stored = session.store();
+        stored.map_err(|error| ControlError::Unavailable(error.to_string()))?;
         self.parts.registry.update(session.clone());
-        self.allow_unix_sockets_of(&session)
-            .map_err(|error| failed(&error))
+        // What it lost is taken away first; what there is no room for is tried again.
+        if let Err(error) = self.allow_unix_sockets_of(&session) {
+            tracing::error!("unix sockets of session {}: {error}", session.id);
+        }
+        Ok(())
     }
 }
 

@@ -85,12 +85,12 @@ fn watch(
     seen: Option<Version>,
 ) -> anyhow::Result<ExitCode> {
     let mut last = seen.or_else(|| Version::of(file));
-    let path = format!("/v1/sessions/{session}");
-    let found: SessionInfo = client::ask(socket, Method::GET, &path, None::<&()>)?;
+    let found = find(socket, session)?;
+    let mut pause = Pause::default();
     while is_live(socket, &found) {
         sleep(LOOK);
         let now = Version::of(file);
-        if now == last || now.is_none() {
+        if now == last || now.is_none() || !pause.is_over(now) {
             continue;
         }
         let sent = token::from_file(file).and_then(|token| {
@@ -99,11 +99,52 @@ fn watch(
         });
         match sent {
             Ok(_) => last = now,
-            // Half-written, or the daemon restarts: tried again. The record has refusals.
-            Err(error) => eprintln!("portcullis: {session}: {error:#}"),
+            // Half-written, or the issuer or the daemon is away. The record has refusals.
+            Err(_) => pause.longer(now),
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The session; a daemon that restarts is waited for.
+fn find(socket: &Path, session: &str) -> anyhow::Result<SessionInfo> {
+    let path = format!("/v1/sessions/{session}");
+    let mut tries = 0;
+    loop {
+        match client::ask(socket, Method::GET, &path, None::<&()>) {
+            Err(error) if !error.is::<client::Refused>() && tries < 60 => tries += 1,
+            answer => return answer,
+        }
+        sleep(LOOK);
+    }
+}
+
+/// Before a token that was refused is sent again: twice as long each time, to a minute. A
+/// fresh one is not made to wait.
+#[derive(Debug, Default)]
+struct Pause {
+    about: Option<Version>,
+    looks: u32,
+    left: u32,
+}
+
+impl Pause {
+    const LONGEST: u32 = 60;
+
+    /// To be asked at each look.
+    fn is_over(&mut self, now: Option<Version>) -> bool {
+        if self.about != now {
+            *self = Self::default();
+        }
+        self.left = self.left.saturating_sub(1);
+        self.left == 0
+    }
+
+    fn longer(&mut self, about: Option<Version>) {
+        self.about = about;
+        self.looks = (self.looks * 2).clamp(1, Self::LONGEST);
+        self.left = self.looks;
+    }
 }
 
 /// A daemon that does not answer is waited for as long as the session's cgroup is there: the
@@ -201,6 +242,21 @@ fn watcher(socket: &Path, args: &Args, detach: bool) -> anyhow::Result<Command> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refused_token_is_sent_ever_more_rarely_and_a_fresh_one_at_once() {
+        let (old, fresh) = (Some(Version(1, 0, 1)), Some(Version(2, 0, 1)));
+        let mut pause = Pause::default();
+        let mut sent = 0;
+        for _ in 0..600 {
+            if pause.is_over(old) {
+                sent += 1;
+                pause.longer(old);
+            }
+        }
+        assert!((10..20).contains(&sent), "{sent} in ten minutes");
+        assert!(pause.is_over(fresh));
+    }
 
     #[test]
     fn a_version_reads_as_it_is_written() {

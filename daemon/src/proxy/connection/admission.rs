@@ -1,18 +1,18 @@
 //! Ties an accepted connection to an agent session and a service.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde::Serialize;
 
 use super::super::{Found, Proxy, Target};
-use crate::audit::{ConnectionContext, Event, Record, SessionContext};
+use crate::audit::{ConnectionContext, Event, Flood, Record, SessionContext};
 use crate::capture::{NetnsCookie, Origin};
 use crate::dns;
 use crate::identity::Live;
 use crate::policy::Service;
-use crate::types::{ConnectionId, PeerAddr};
+use crate::types::{CgroupId, ConnectionId, PeerAddr};
 
 /// A connection that may speak.
 pub(super) struct Admitted {
@@ -66,6 +66,8 @@ impl Admitted {
 #[derive(Serialize)]
 struct RefusedBody<'a> {
     reason: &'a str,
+    /// Refused connections of this session that were not recorded since the last one.
+    dropped: u64,
     peer: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     destination: Option<String>,
@@ -128,8 +130,13 @@ fn refuse(
     reason: &'static str,
 ) -> Option<Purpose> {
     proxy.metrics.refused(reason);
+    proxy.refusals.say(&format!("connection refused: {reason}"));
+    let session = origin.map_or(CgroupId(0), |origin| origin.session);
+    // Anybody on the host can connect to the gate's port, as often as he likes.
+    let dropped = flood(proxy).admit(session, Instant::now())?;
     let body = RefusedBody {
         reason,
+        dropped,
         peer: peer.to_string(),
         destination: origin.map(|origin| origin.dst.to_string()),
         pid: origin.map(|origin| origin.pid),
@@ -139,6 +146,30 @@ fn refuse(
     proxy
         .audit
         .append_later(&Record::new(Event::ConnectionRefused, &context, &body));
-    proxy.refusals.say(&format!("connection refused: {reason}"));
     None
+}
+
+fn flood(proxy: &Proxy) -> MutexGuard<'_, Flood<CgroupId, ()>> {
+    // Counters only.
+    proxy.flood.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says what was dropped of floods that have ended.
+pub(in crate::proxy) fn tell_dropped(proxy: &Proxy) {
+    for (_, dropped) in flood(proxy).ended(Instant::now()) {
+        let body = DroppedBody {
+            reason: "more refusals, not recorded one by one",
+            dropped,
+        };
+        let context = crate::audit::Context::default();
+        let record = Record::new(Event::ConnectionRefused, &context, &body);
+        proxy.audit.append_later(&record);
+    }
+}
+
+/// A flood's last record.
+#[derive(Serialize)]
+struct DroppedBody {
+    reason: &'static str,
+    dropped: u64,
 }

@@ -15,6 +15,9 @@ use crate::policy::{Decision, Permit, Tls};
 use crate::protocol::CancelKey;
 use crate::protocol::postgres::codec::message;
 
+/// Requests for one connection that is cut, at most.
+const MOST_CANCELS: usize = 64;
+
 impl Drive {
     pub(super) async fn cancel(&mut self, key: &CancelKey) {
         let admitted = &self.admitted;
@@ -46,19 +49,22 @@ impl Drive {
 }
 
 impl Drive {
-    /// Stops what runs on the server for this connection; nobody waits for it.
-    pub(super) fn stop_running(&self) {
+    /// Stops what runs on the server for this connection, and what waits there behind it,
+    /// `statements` in all; nobody waits for it. A request stops one that runs and says
+    /// nothing of the next, so they are sent one after the other.
+    pub(super) fn stop_running(&self, statements: usize) {
         let target = self.cancel.as_ref().and_then(CancelGuard::target);
         let (Some(target), Some(permit)) = (target, self.permit.clone()) else {
             return;
         };
         let (proxy, tls) = (Arc::clone(&self.proxy), self.admitted.service.tls.clone());
         tokio::spawn(async move {
-            if let Err(error) = pass(&proxy.tls, &tls, &permit, &target).await {
-                let service = &target.service;
-                proxy.report(&format!(
-                    "service {service}: what ran can't be stopped: {error}"
-                ));
+            for _ in 0..statements.clamp(1, MOST_CANCELS) {
+                if let Err(error) = pass(&proxy.tls, &tls, &permit, &target).await {
+                    let service = &target.service;
+                    let text = format!("service {service}: what ran can't be stopped: {error}");
+                    return proxy.report(&text);
+                }
             }
         });
     }

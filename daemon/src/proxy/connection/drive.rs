@@ -255,11 +255,13 @@ impl Drive {
         }
     }
 
-    /// The session is over: what runs on the server is stopped too.
+    /// The session is over: what runs on the server is stopped too, and what was judged and
+    /// not sent yet is not sent any more.
     fn cut(&mut self, ending: identity::Ending) {
         self.expel(Expulsion::Revoked, &ending.to_string(), Some("policy"));
+        self.io.to_upstream.clear();
         if !self.running.is_empty() {
-            self.stop_running();
+            self.stop_running(self.running.len());
         }
     }
 

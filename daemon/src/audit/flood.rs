@@ -4,9 +4,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The records of one second.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -22,14 +20,14 @@ struct State<T> {
 
 /// The sessions that were refused something lately.
 #[derive(Debug)]
-pub(super) struct Flood<K, T> {
+pub struct Flood<K, T> {
     limit: u32,
     sessions: HashMap<K, State<T>>,
 }
 
 impl<K: Copy + Eq + Hash, T> Flood<K, T> {
     /// Records `limit` refusals of each session in a second.
-    pub(super) fn new(limit: u32) -> Self {
+    pub fn new(limit: u32) -> Self {
         Self {
             limit,
             sessions: HashMap::new(),
@@ -37,7 +35,7 @@ impl<K: Copy + Eq + Hash, T> Flood<K, T> {
     }
 
     /// Whether to record this refusal: with how many were dropped since the last one.
-    pub(super) fn admit(&mut self, session: K, now: Instant) -> Option<u64> {
+    pub fn admit(&mut self, session: K, now: Instant) -> Option<u64> {
         let state = self.sessions.entry(session).or_insert(State {
             since: now,
             recorded: 0,
@@ -57,15 +55,21 @@ impl<K: Copy + Eq + Hash, T> Flood<K, T> {
     }
 
     /// Keeps what the records of this session say of it, for the one at a flood's end.
-    pub(super) fn keep(&mut self, session: K, who: T) {
+    pub fn keep(&mut self, session: K, who: T) {
         if let Some(state) = self.sessions.get_mut(&session) {
             state.who.get_or_insert(who);
         }
     }
 
+    /// Forgets a session: how many were dropped since its last record.
+    pub fn forget(&mut self, session: K) -> u64 {
+        let state = self.sessions.remove(&session);
+        state.map_or(0, |state| state.dropped)
+    }
+
     /// Sessions whose flood has ended, with what was dropped since their last record. To
     /// be asked about once a second; quiet sessions are forgotten.
-    pub(super) fn ended(&mut self, now: Instant) -> Vec<(Option<T>, u64)> {
+    pub fn ended(&mut self, now: Instant) -> Vec<(Option<T>, u64)> {
         let mut ended = Vec::new();
         self.sessions.retain(|_, state| {
             let quiet = now.duration_since(state.since) >= WINDOW;

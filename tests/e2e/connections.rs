@@ -2,12 +2,15 @@
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use portcullis_tests::agent::Agent;
 use portcullis_tests::audit::{self, text};
+use portcullis_tests::wait;
 
 use crate::stage::{AT_ONCE, Stage};
+
+const LIMIT: Duration = Duration::from_secs(20);
 
 #[test]
 fn an_unknown_port_is_refused_at_once_and_recorded() {
@@ -117,4 +120,36 @@ fn a_connection_is_recorded_from_open_to_close() {
             })
             .expect(event);
     }
+}
+
+#[test]
+fn who_knocks_at_the_gates_port_from_outside_is_counted_and_not_written_each_time() {
+    let stage = Stage::new();
+    let config = std::fs::read_to_string(stage.daemon.config()).expect("config");
+    let (_, rest) = config.split_once("port: ").expect("a port");
+    let port = rest
+        .split(',')
+        .next()
+        .expect("a number")
+        .parse::<u16>()
+        .expect("a port");
+    for _ in 0..200 {
+        // It is reset, sooner or later.
+        let _ = std::net::TcpStream::connect(("127.0.0.1", port));
+    }
+    let counted = || {
+        let lines = stage.daemon.audit()?;
+        let refused = lines
+            .iter()
+            .filter(|line| audit::is(line, "connection_refused"));
+        let (mut written, mut dropped) = (0, 0);
+        for line in refused {
+            written += u64::from(line["peer"].is_string());
+            dropped += line["dropped"].as_u64().unwrap_or(0);
+        }
+        Ok((written + dropped == 200).then_some(written))
+    };
+    let written = wait::until("all to be counted", LIMIT, counted).expect("counted");
+    assert!(written < 150, "{written} lines");
+    stage.assert_works();
 }

@@ -1,8 +1,10 @@
 //! A vault of sources that the tests play.
 
+mod bench;
 mod hashicorp;
 mod leases;
 mod server;
+mod token;
 
 use super::*;
 use crate::policy::{Decision, Policy};

@@ -29,8 +29,8 @@ pub(super) fn permit() -> Permit {
 }
 
 /// What was handed out, as text.
-fn text(credential: &Credential) -> String {
-    String::from_utf8(credential.secret.expose().to_vec()).expect("text")
+fn text(handed: &Handed) -> String {
+    String::from_utf8(handed.credential.secret.expose().to_vec()).expect("text")
 }
 
 #[tokio::test]

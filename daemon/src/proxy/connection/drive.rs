@@ -21,6 +21,7 @@ use crate::identity;
 use crate::policy::{Permit, Tls};
 use crate::protocol::postgres::{PostgresSession, Settings};
 use crate::protocol::{Answer, Buffers, CancelKeys, CloseReason, Expulsion, Session, Step};
+use crate::vault::Stamp;
 
 /// How long the last bytes to the agent may take.
 pub(super) const FAREWELL: Duration = Duration::from_secs(2);
@@ -43,6 +44,8 @@ pub(super) struct Drive {
     agent: TcpStream,
     pub(super) upstream: Option<Stream>,
     pub(super) permit: Option<Permit>,
+    /// Which credential it logs in with.
+    pub(super) stamp: Option<Stamp>,
     /// When each running operation was allowed.
     pub(super) running: HashMap<u64, Instant>,
     /// The policy generation that last confirmed the service.
@@ -74,6 +77,7 @@ impl Drive {
             agent,
             upstream: None,
             permit: None,
+            stamp: None,
             running: HashMap::new(),
             generation: 0,
             cancel: None,
@@ -241,8 +245,8 @@ impl Drive {
                 let service = &self.admitted.service;
                 // Wrong password. What the agent can bring about (the name of a database)
                 // must not cost others their credential.
-                if words.starts_with("28P01") {
-                    self.proxy.vault.distrust(&service.credential);
+                if let (true, Some(stamp)) = (words.starts_with("28P01"), &self.stamp) {
+                    self.proxy.vault.distrust(&service.credential, stamp);
                 }
                 let service = &service.name;
                 let reason = format!("service {service} refused the gate's login: {words}");

@@ -88,7 +88,10 @@ impl Drive {
         };
         let from = &self.admitted.service.credential;
         match self.proxy.vault.credential(permit, from).await {
-            Ok(credential) => Answer::Credential(credential),
+            Ok(handed) => {
+                self.stamp = Some(handed.stamp);
+                Answer::Credential(handed.credential)
+            }
             Err(error) => {
                 let service = &self.admitted.service.name;
                 self.proxy

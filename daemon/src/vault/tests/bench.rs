@@ -79,7 +79,7 @@ pub(super) async fn with_approle(token_lasts: u64, lease_lasts: u64) -> Bench {
 }
 
 impl Bench {
-    pub(super) async fn get(&self, from: &CredentialRef) -> Result<Credential, String> {
+    pub(super) async fn get(&self, from: &CredentialRef) -> Result<Handed, String> {
         let given = self.vault.credential(&permit(), from).await;
         given.map_err(|error| error.to_string())
     }

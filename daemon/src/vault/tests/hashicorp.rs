@@ -14,7 +14,10 @@ async fn a_field_of_the_key_value_engine_is_read_anew() {
     for _ in 0..2 {
         let given = bench.get(&kv("secret/data/app", "password")).await;
         let given = given.expect("there");
-        assert_eq!((text(&given).as_str(), given.user), ("kv-secret", None));
+        assert_eq!(
+            (text(&given).as_str(), given.credential.user),
+            ("kv-secret", None)
+        );
     }
     assert_eq!(bench.asked("GET secret/data/app"), 2);
     for (path, field, message) in [
@@ -42,7 +45,7 @@ async fn a_user_of_the_database_engine_is_kept_and_given_back() {
     for _ in 0..3 {
         let given = bench.get(&database()).await.expect("there");
         assert_eq!(text(&given), "dynamic-secret");
-        assert_eq!(given.user.as_deref(), Some("v-ro-1"));
+        assert_eq!(given.credential.user.as_deref(), Some("v-ro-1"));
     }
     assert_eq!(bench.asked("GET database/creds/ro"), 1);
     bench.vault.close().await;
@@ -56,18 +59,18 @@ async fn what_the_policy_does_not_name_any_more_is_given_back() {
     let bench = with_token().await;
     bench.get(&database()).await.expect("there");
     let named = [database()];
-    bench.vault.retain(named.iter());
+    bench.vault.retain(1, named.iter());
     assert_eq!(bench.asked("PUT sys/leases/revoke"), 0);
-    bench.vault.retain([].iter());
+    bench.vault.retain(1, [].iter());
     bench
         .until("revoked", |inside| inside.leases.is_empty())
         .await;
     let given = bench.get(&database()).await.expect("there");
-    assert_eq!(given.user.as_deref(), Some("v-ro-2"));
+    assert_eq!(given.credential.user.as_deref(), Some("v-ro-2"));
     // A server that does not take it is a reason for another.
-    bench.vault.distrust(&database());
+    bench.vault.distrust(&database(), &given.stamp);
     let given = bench.get(&database()).await.expect("there");
-    assert_eq!(given.user.as_deref(), Some("v-ro-3"));
+    assert_eq!(given.credential.user.as_deref(), Some("v-ro-3"));
 }
 
 #[tokio::test]
@@ -82,7 +85,11 @@ async fn leases_and_the_token_are_renewed_in_time() {
         })
         .await;
     let given = bench.get(&database()).await.expect("there");
-    assert_eq!(given.user.as_deref(), Some("v-ro-1"), "the same all along");
+    assert_eq!(
+        given.credential.user.as_deref(),
+        Some("v-ro-1"),
+        "the same all along"
+    );
     assert_eq!(bench.asked("POST auth/approle/login"), 1);
     keeping.abort();
 }
@@ -206,4 +213,59 @@ async fn a_namespace_is_named_in_each_call() {
     let given = vault.credential(&permit(), &from).await;
     assert_eq!(text(&given.expect("there")), "kv-secret");
     drop(inside);
+}
+
+#[tokio::test]
+async fn fifty_failed_logins_cost_one_user() {
+    let bench = with_token().await;
+    let mut first = Vec::new();
+    for _ in 0..50 {
+        first.push(bench.get(&database()).await.expect("there"));
+    }
+    for given in &first {
+        bench.vault.distrust(&database(), &given.stamp);
+        let next = bench.get(&database()).await.expect("there");
+        assert_eq!(next.credential.user.as_deref(), Some("v-ro-2"));
+    }
+    // A service that takes none must not end those of the others, one after the other.
+    let next = bench.get(&database()).await.expect("there");
+    bench.vault.distrust(&database(), &next.stamp);
+    let next = bench.get(&database()).await.expect("there");
+    assert_eq!(next.credential.user.as_deref(), Some("v-ro-2"));
+    bench
+        .until("the first is given back", |inside| inside.leases.len() == 1)
+        .await;
+    assert_eq!(bench.asked("PUT sys/leases/revoke"), 1);
+}
+
+#[tokio::test]
+async fn an_older_policy_brings_nothing_back() {
+    let bench = with_token().await;
+    bench.vault.retain(2, [].iter());
+    let error = bench.get(&database()).await.expect_err("not named");
+    assert!(error.contains("does not name"), "{error}");
+    bench.vault.retain(2, [database()].iter());
+    // One that came late.
+    bench.vault.retain(1, [].iter());
+    bench.get(&database()).await.expect("named again");
+    bench.vault.close().await;
+    assert!(bench.inside.lock().expect("lock").leases.is_empty());
+    let error = bench.get(&database()).await.expect_err("closed");
+    assert!(error.contains("the daemon stops"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_fetched_while_the_policy_changes_is_given_back() {
+    let bench = with_token().await;
+    let late = Duration::from_millis(200);
+    bench.change(|inside| inside.slow = Some(("database/creds/ro", late)));
+    let vault = Arc::clone(&bench.vault);
+    let asking = tokio::spawn(async move { vault.credential(&permit(), &database()).await });
+    bench
+        .until("asked", |inside| !inside.asked.is_empty())
+        .await;
+    bench.vault.retain(2, [].iter());
+    asking.await.expect("runs").expect_err("not named any more");
+    assert!(bench.inside.lock().expect("lock").leases.is_empty());
+    assert_eq!(bench.asked("PUT sys/leases/revoke"), 1);
 }

@@ -71,7 +71,7 @@ async fn a_lease_is_not_used_after_its_token() {
     bench.change(|inside| inside.tokens.clear());
     bench.get(&app()).await.expect("logged in again");
     let given = bench.get(&database()).await.expect("there");
-    assert_eq!(given.user.as_deref(), Some("v-ro-2"));
+    assert_eq!(given.credential.user.as_deref(), Some("v-ro-2"));
 }
 
 #[tokio::test]
@@ -81,9 +81,9 @@ async fn a_lease_is_not_used_after_the_token_files_token() {
     bench.change(|inside| inside.tokens.push("hvs.next".into()));
     std::fs::write(bench.secret.path(), "hvs.next\n").expect("write");
     let given = bench.get(&database()).await.expect("there");
-    assert_eq!(given.user.as_deref(), Some("v-ro-2"));
+    assert_eq!(given.credential.user.as_deref(), Some("v-ro-2"));
     let given = bench.get(&database()).await.expect("there");
-    assert_eq!(given.user.as_deref(), Some("v-ro-2"), "kept");
+    assert_eq!(given.credential.user.as_deref(), Some("v-ro-2"), "kept");
 }
 
 #[tokio::test]

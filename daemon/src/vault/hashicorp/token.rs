@@ -81,3 +81,39 @@ impl Tokens {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn auth(value: &str, lasts: u64) -> Auth {
+        Auth {
+            client_token: Secret::new(value.into()),
+            lease_duration: lasts,
+            renewable: true,
+        }
+    }
+
+    #[test]
+    fn an_answer_for_one_token_changes_no_other() {
+        let tokens = Tokens::default();
+        let from = Instant::now();
+        let first = tokens.install(auth("first", 60), from);
+        let second = tokens.install(auth("second", 60), from);
+        assert!(first.id != second.id);
+        tokens.change(&first, Term::stop_renewing);
+        let due = tokens.take_due(from + Duration::from_secs(41));
+        assert!(due.is_some_and(|due| due.id == second.id));
+        tokens.change(&second, Term::stop_renewing);
+        assert!(tokens.take_due(from + Duration::from_secs(43)).is_none());
+    }
+
+    #[test]
+    fn a_file_that_says_the_same_is_the_same_token() {
+        let tokens = Tokens::default();
+        let of_file = |text: &str| tokens.of_file(Secret::new(text.into())).id;
+        let first = of_file("first");
+        assert!(first == of_file("first"));
+        assert!(first != of_file("second"));
+    }
+}

@@ -210,3 +210,15 @@ async fn a_lease_that_nobody_renews_is_not_used_to_its_last_second() {
     ask(&shared, &permit).await.expect("there");
     assert_eq!(count(&counted.fetched), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn giving_back_waits_for_a_fetch_under_way() {
+    let (counted, shared) = counted(Some(60), false);
+    let asking = Arc::clone(&shared);
+    let asking = tokio::spawn(async move { asking.credential(&permit()).await.is_none() });
+    sleep(Duration::from_millis(50)).await;
+    shared.give_back().await;
+    // Now, not later: the daemon ends after this.
+    assert_eq!((count(&counted.fetched), count(&counted.revoked)), (1, 1));
+    assert!(asking.await.expect("runs"), "to be looked up anew");
+}

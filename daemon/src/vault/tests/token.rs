@@ -27,6 +27,17 @@ async fn a_path_that_is_denied_costs_no_login() {
         let error = bench.get(&app()).await.expect_err("denied");
         assert!(error.contains("(403)"), "{error}");
     }
+    // What many learn at once is looked up once.
+    let late = Duration::from_millis(200);
+    bench.change(|inside| inside.slow = Some((LOOKUP, late)));
+    let mut all = JoinSet::new();
+    for number in 0..20 {
+        let vault = Arc::clone(&bench.vault);
+        let from = kv("secret/data/app", &format!("field{number}"));
+        all.spawn(async move { vault.credential(&permit(), &from).await.is_err() });
+    }
+    assert!(all.join_all().await.into_iter().all(|denied| denied));
+    assert!(bench.asked(&format!("GET {LOOKUP}")) <= 5 + 5);
     assert_eq!(bench.asked(LOGIN), 1);
     assert_eq!(tokens(&bench), ["hvs.token1"]);
     bench.vault.close().await;
@@ -111,14 +122,13 @@ async fn a_login_that_hangs_is_waited_for_once() {
 
 #[tokio::test]
 async fn a_renewal_that_comes_late_does_not_bring_a_dead_token_back() {
-    let bench = with_approle(1, 60).await;
+    let bench = with_approle(6, 60).await;
     bench.get(&app()).await.expect("there");
     let late = Duration::from_millis(250);
     bench.change(|inside| {
         inside.slow = Some(("auth/token/renew-self", late));
         inside.token_lasts = 3600;
     });
-    tokio::time::sleep(Duration::from_millis(700)).await;
     let keeping = tokio::spawn(Arc::clone(&bench.vault).keep());
     bench
         .until("asked to renew", |inside| {

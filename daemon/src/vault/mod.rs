@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::policy::{CredentialRef, Permit};
 use crate::types::{Credential, Secret};
@@ -34,6 +34,9 @@ use shared::Shared;
 
 /// How often leases are looked at.
 const TICK: Duration = Duration::from_millis(500);
+
+/// How long giving back may take at the end, and then the log-out.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The longest secret, in bytes.
 const LIMIT: usize = 64 * 1024;
@@ -220,9 +223,16 @@ impl Vault {
         for shared in gone.into_values() {
             work.spawn(async move { shared.give_back().await });
         }
-        while work.join_next().await.is_some() {}
-        if let Some(server) = &self.hashicorp {
-            server.log_out().await;
+        let done = timeout(FAREWELL, async {
+            while work.join_next().await.is_some() {}
+        });
+        if done.await.is_err() {
+            tracing::warn!("not all leases are given back in time; they end by themselves");
+        }
+        if let Some(server) = &self.hashicorp
+            && timeout(FAREWELL, server.log_out()).await.is_err()
+        {
+            tracing::warn!("Vault's token is not given back in time, and ends by itself");
         }
     }
 

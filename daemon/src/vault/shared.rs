@@ -97,23 +97,21 @@ impl Shared {
             ended: Instant::now(),
             held,
         };
-        match self.put(last) {
-            Ok(()) => Some(answer),
-            Err(last) => {
-                self.revoke(last).await;
-                None
-            }
+        if let Some(last) = self.put(last) {
+            self.revoke(last).await;
+            return None;
         }
+        Some(answer)
     }
 
-    /// Gives it back if nobody may have it any more.
-    fn put(&self, last: Last) -> Result<(), Last> {
+    /// Keeps it; unless nobody may have it any more.
+    fn put(&self, last: Last) -> Option<Last> {
         let mut state = self.lock();
         if state.closed {
-            return Err(last);
+            return Some(last);
         }
         state.last = Some(last);
-        Ok(())
+        None
     }
 
     fn is_good(&self, last: &Last) -> bool {

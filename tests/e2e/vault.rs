@@ -9,12 +9,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use portcullis_tests::daemon::{Options, write_private};
 use portcullis_tests::shop;
 use tempfile::TempDir;
 
-use crate::stage::Stage;
+use crate::stage::{AT_ONCE, Stage};
 
 const FILE: &str = "credential: file:/etc/portcullis/secrets/shop";
 
@@ -168,6 +169,9 @@ fn a_file_that_is_rotated_counts_at_once() {
     stage.assert_works();
 }
 
+/// What is never answered.
+const HANGS: &str = "get /v1/secret/data/hangs";
+
 /// What the stand-in is asked, and what it answers `database/creds/ro` with.
 struct StandIn {
     address: String,
@@ -183,8 +187,9 @@ impl StandIn {
         let (user, password) = (user.to_owned(), password.to_owned());
         let log = Arc::clone(&asked);
         thread::spawn(move || {
+            let mut held = Vec::new();
             for stream in listener.incoming().flatten() {
-                answer(stream, &user, &password, &log);
+                held.extend(answer(stream, &user, &password, &log));
             }
         });
         Self { address, asked }
@@ -195,7 +200,13 @@ impl StandIn {
     }
 }
 
-fn answer(mut stream: TcpStream, user: &str, password: &str, log: &Mutex<Vec<String>>) {
+/// Gives back the connection that it will never answer.
+fn answer(
+    mut stream: TcpStream,
+    user: &str,
+    password: &str,
+    log: &Mutex<Vec<String>>,
+) -> Option<TcpStream> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
@@ -213,6 +224,9 @@ fn answer(mut stream: TcpStream, user: &str, password: &str, log: &Mutex<Vec<Str
         .unwrap_or_default()
         .replace(" http/1.1", "");
     log.lock().expect("lock").push(call.clone());
+    if call == HANGS {
+        return Some(stream);
+    }
     let known = head.contains("x-vault-token: hvs.the-token");
     let (status, json) = match call.as_str() {
         "post /v1/auth/approle/login" => (
@@ -236,10 +250,20 @@ fn answer(mut stream: TcpStream, user: &str, password: &str, log: &Mutex<Vec<Str
     let length = json.len();
     let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n\r\n{json}");
     stream.write_all(head.as_bytes()).expect("answer");
+    None
 }
 
 /// A stage with Vault behind AppRole; and the stand-in.
 fn with_vault(place: &str, user: &str, password: &str) -> (Stage, StandIn, TempDir) {
+    with_vault_and(place, user, password, |_| ())
+}
+
+fn with_vault_and(
+    place: &str,
+    user: &str,
+    password: &str,
+    change: impl FnOnce(&mut Options),
+) -> (Stage, StandIn, TempDir) {
     let directory = TempDir::new().expect("directory");
     let secret_id = directory.path().join("secret-id");
     write_private(&secret_id, "the-secret-id").expect("write");
@@ -252,10 +276,11 @@ fn with_vault(place: &str, user: &str, password: &str) -> (Stage, StandIn, TempD
         };
         let server = StandIn::start(user, password);
         options.extra = format!(
-            "vault: {{address: '{}', approle: {{role_id: r, secret_id_file: {}}}}}\n",
+            "vault: {{address: '{}', timeout_seconds: 60, approle: {{role_id: r, secret_id_file: {}}}}}\n",
             server.address,
             secret_id.display()
         );
+        change(options);
         stand_in = Some(server);
     });
     (stage, stand_in.expect("started"), directory)
@@ -294,4 +319,59 @@ fn a_user_that_vault_makes_is_the_one_that_logs_in_and_is_given_back() {
     stage.daemon.stop().expect("stops");
     assert_eq!(asked("put /v1/sys/leases/revoke"), 1);
     assert_eq!(asked("put /v1/auth/token/revoke-self"), 1);
+}
+
+#[test]
+fn a_vault_that_hangs_is_waited_for_no_longer_than_the_start_up() {
+    let (stage, _server, _directory) = with_vault("secret/data/hangs#password", "", "");
+    let begun = Instant::now();
+    let done = stage.psql("SELECT 1");
+    assert_ne!(done.code(), 0);
+    // The start-up has 3 seconds, Vault 60.
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    stage
+        .daemon
+        .audit_line("the end", ended("the credential took too long"))
+        .expect("ended");
+}
+
+#[test]
+fn who_waits_for_vault_is_seen_to_go_and_is_told_of_the_end() {
+    let place = "secret/data/hangs#password";
+    let (mut stage, _server, _directory) = with_vault_and(place, "", "", |options| {
+        options.limits = "{connections: 2000, startup_seconds: 50, drain_seconds: 20}".into();
+    });
+    let port = stage.server.port();
+    let psql = format!("psql -h 127.0.0.1 -p {port} -d shop -c 'SELECT 1' >/dev/null 2>&1 &");
+    let mut shell = stage.agent().shell().expect("shell");
+    shell.run(&psql, AT_ONCE).expect("starts");
+    wait_for_opened(&stage, 1);
+    let (said, code) = shell.run("kill -9 $!; wait $!", AT_ONCE).expect("kill");
+    assert_eq!(code, 137, "{said}");
+    let gone = ended("the agent closed the connection before the login");
+    stage.daemon.audit_line("the end", gone).expect("ended");
+    shell.run(&psql, AT_ONCE).expect("starts");
+    wait_for_opened(&stage, 2);
+    let begun = Instant::now();
+    stage.daemon.stop().expect("stops");
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "not the drain's 20"
+    );
+    let stops = ended("the daemon stops");
+    stage.daemon.audit_line("the end", stops).expect("ended");
+}
+
+fn ended(reason: &str) -> impl Fn(&serde_json::Value) -> bool {
+    move |line| line["event"] == "connection_close" && line["reason"] == reason
+}
+
+fn wait_for_opened(stage: &Stage, number: usize) {
+    let opened = |line: &serde_json::Value| line["event"] == "connection_open";
+    let enough = |_: &serde_json::Value| {
+        let lines = stage.daemon.audit().expect("record");
+        lines.iter().filter(|line| opened(line)).count() >= number
+    };
+    let what = format!("opening {number}");
+    stage.daemon.audit_line(&what, enough).expect("opened");
 }

@@ -153,7 +153,7 @@ impl Policies {
             }
         }
         let credentials = policy.services().map(|service| &service.credential);
-        self.vault.retain(credentials);
+        self.vault.retain(policy.generation(), credentials);
         let path = self.path.display().to_string();
         tracing::info!(generation, path, "policy loaded");
         let body = LoadedBody {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -134,6 +135,15 @@ pub enum VaultError {
         /// What is wrong.
         problem: &'static str,
     },
+    /// The way in, and not the place that was asked for; others who waited have it too.
+    #[error("{0}")]
+    Login(Arc<VaultError>),
+    /// Nothing is handed out any more.
+    #[error("the daemon stops")]
+    Stopped,
+    /// The policy has changed since the permit was given.
+    #[error("the policy does not name this credential any more")]
+    NotNamed,
     /// The source has no such thing.
     #[error("the lease can't be renewed")]
     NotRenewable,

@@ -304,6 +304,7 @@ fn read(helper: &Helper, printed: &[u8]) -> Result<Fetched, VaultError> {
             id: None,
             lasts: Duration::from_secs(seconds.min(LONGEST_LEASE)),
             renewable: false,
+            token: None,
         }),
         None => None,
     };

@@ -7,6 +7,9 @@
 
 mod answers;
 mod api;
+mod call;
+mod login;
+mod token;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +20,7 @@ use crate::policy::{Permit, VaultRef};
 use crate::types::Credential;
 use answers::{Kv, Leased};
 pub use api::HashiCorp;
+pub(super) use token::TokenId;
 
 /// The server, and how the daemon proves itself to it.
 #[derive(Debug, Clone)]
@@ -77,11 +81,15 @@ impl Source for Place {
         let body = answers::lease_body(id);
         Box::pin(async move { self.server.tell("sys/leases/revoke", body).await })
     }
+
+    fn lives(&self, lease: &Lease) -> bool {
+        lease.token.is_none_or(|token| self.server.uses(token))
+    }
 }
 
 impl Place {
     async fn kv(&self, path: &str, field: &str) -> Result<Fetched, VaultError> {
-        let mut kv: Kv = self.server.get(path).await?;
+        let (mut kv, _): (Kv, _) = self.server.get(path).await?;
         let wrong = |problem| VaultError::Answer {
             what: path.into(),
             problem,
@@ -93,7 +101,7 @@ impl Place {
     }
 
     async fn database(&self, path: &str) -> Result<Fetched, VaultError> {
-        let leased: Leased = self.server.get(path).await?;
+        let (leased, token): (Leased, _) = self.server.get(path).await?;
         let wrong = |problem| VaultError::Answer {
             what: path.into(),
             problem,
@@ -106,12 +114,11 @@ impl Place {
             user: Some(data.username),
             secret: usable(data.password).map_err(wrong)?,
         };
-        // A lease ends with the token that it was got with.
-        let longest = self.server.token_lasts().await.unwrap_or(Duration::MAX);
         let lease = (!leased.lease_id.is_empty()).then(|| Lease {
             id: Some(leased.lease_id),
-            lasts: Duration::from_secs(leased.lease_duration).min(longest),
+            lasts: Duration::from_secs(leased.lease_duration),
             renewable: leased.renewable,
+            token: Some(token),
         });
         Ok(Fetched { credential, lease })
     }

@@ -9,28 +9,34 @@ mod environment;
 mod error;
 mod exec;
 mod file;
+mod handed;
 pub mod hashicorp;
 mod shared;
+mod term;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::policy::{CredentialRef, Permit};
 use crate::types::{Credential, Secret};
 pub use error::VaultError;
-use hashicorp::HashiCorp;
+pub use handed::{Handed, Stamp};
+use hashicorp::{HashiCorp, TokenId};
 use shared::Shared;
 
 /// How often leases are looked at.
 const TICK: Duration = Duration::from_millis(500);
+
+/// How long giving back may take at the end, and then the log-out.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The longest secret, in bytes.
 const LIMIT: usize = 64 * 1024;
@@ -57,6 +63,8 @@ struct Lease {
     id: Option<String>,
     lasts: Duration,
     renewable: bool,
+    /// It ends with this one.
+    token: Option<TokenId>,
 }
 
 /// An answer that takes time.
@@ -70,6 +78,11 @@ trait Source: Send + Sync {
     /// Makes a lease longer: how long it lasts from now.
     fn renew<'a>(&'a self, _id: &'a str) -> Pending<'a, Duration> {
         Box::pin(async { Err(VaultError::NotRenewable) })
+    }
+
+    /// Whether what the lease hangs on is still there, as far as is known without asking.
+    fn lives(&self, _lease: &Lease) -> bool {
+        true
     }
 
     /// Gives a lease back before its end.
@@ -94,7 +107,18 @@ pub struct Vault {
     environment: Arc<HashMap<String, Secret>>,
     systemd: Option<PathBuf>,
     hashicorp: Option<Arc<HashiCorp>>,
-    shared: Mutex<HashMap<CredentialRef, Arc<Shared>>>,
+    all: Mutex<All>,
+}
+
+/// What is handed out now.
+#[derive(Default)]
+struct All {
+    shared: HashMap<CredentialRef, Arc<Shared>>,
+    /// By the newest policy, and its generation.
+    named: HashSet<CredentialRef>,
+    generation: u64,
+    /// The daemon stops.
+    closed: bool,
 }
 
 impl Vault {
@@ -104,7 +128,7 @@ impl Vault {
             environment: Arc::new(parts.environment),
             systemd: parts.systemd,
             hashicorp: parts.hashicorp.map(|it| Arc::new(HashiCorp::new(it))),
-            shared: Mutex::default(),
+            all: Mutex::default(),
         }
     }
 
@@ -116,13 +140,17 @@ impl Vault {
         &self,
         permit: &Permit,
         from: &CredentialRef,
-    ) -> Result<Credential, Arc<VaultError>> {
+    ) -> Result<Handed, Arc<VaultError>> {
         // A file costs less than waiting for another reader of it.
         if let CredentialRef::File(path) = from {
-            return Ok(file::read(permit, path)?.into());
+            return Ok(Handed::new(file::read(permit, path)?.into()));
         }
-        let shared = self.shared(from)?;
-        shared.credential(permit).await
+        loop {
+            let shared = self.shared(permit, from)?;
+            if let Some(answer) = shared.credential(permit).await {
+                return answer;
+            }
+        }
     }
 
     /// Whether it could be handed out, as far as that can be told without reading it or
@@ -140,21 +168,28 @@ impl Vault {
         }
     }
 
-    /// The service did not take it: the next who asks gets it anew.
-    pub fn distrust(&self, from: &CredentialRef) {
-        let gone = self.lock().remove(from);
-        if let Some(shared) = gone {
-            tokio::spawn(async move { shared.give_back().await });
+    /// The service did not take the one with this stamp: the next who asks gets another.
+    /// Heeded once in a while only, and never for another one than that.
+    pub fn distrust(&self, from: &CredentialRef, stamp: &Stamp) {
+        if let Some(shared) = self.lock().shared.get(from) {
+            shared.distrust(stamp);
         }
     }
 
-    /// Gives back what the policy does not name any more.
-    pub fn retain<'a>(&self, named: impl Iterator<Item = &'a CredentialRef>) {
-        let named: Vec<&CredentialRef> = named.collect();
-        let gone: Vec<_> = self
-            .lock()
-            .extract_if(|from, _| !named.contains(&from))
-            .collect();
+    /// Gives back what the policy of this generation does not name any more, and hands it
+    /// out no more for an older one.
+    pub fn retain<'a>(&self, generation: u64, named: impl Iterator<Item = &'a CredentialRef>) {
+        let gone: Vec<_> = {
+            let mut all = self.lock();
+            if generation < all.generation {
+                return;
+            }
+            all.generation = generation;
+            let named = named.cloned().collect();
+            all.named.clone_from(&named);
+            let gone = all.shared.extract_if(|from, _| !named.contains(from));
+            gone.collect()
+        };
         for (_, shared) in gone {
             tokio::spawn(async move { shared.give_back().await });
         }
@@ -177,29 +212,45 @@ impl Vault {
         }
     }
 
-    /// Gives back everything.
+    /// Gives back everything; nothing is handed out any more.
     pub async fn close(&self) {
+        let gone = {
+            let mut all = self.lock();
+            all.closed = true;
+            std::mem::take(&mut all.shared)
+        };
         let mut work = JoinSet::new();
-        for shared in self.all() {
+        for shared in gone.into_values() {
             work.spawn(async move { shared.give_back().await });
         }
-        while work.join_next().await.is_some() {}
-        self.lock().clear();
-        if let Some(server) = &self.hashicorp {
-            server.log_out().await;
+        let done = timeout(FAREWELL, async {
+            while work.join_next().await.is_some() {}
+        });
+        if done.await.is_err() {
+            tracing::warn!("not all leases are given back in time; they end by themselves");
+        }
+        if let Some(server) = &self.hashicorp
+            && timeout(FAREWELL, server.log_out()).await.is_err()
+        {
+            tracing::warn!("Vault's token is not given back in time, and ends by itself");
         }
     }
 
-    fn shared(&self, from: &CredentialRef) -> Result<Arc<Shared>, VaultError> {
-        if let Some(shared) = self.lock().get(from) {
+    fn shared(&self, permit: &Permit, from: &CredentialRef) -> Result<Arc<Shared>, VaultError> {
+        let mut all = self.lock();
+        if all.closed {
+            return Err(VaultError::Stopped);
+        }
+        if let Some(shared) = all.shared.get(from) {
             return Ok(Arc::clone(shared));
         }
-        let source = self.source(from)?;
-        let mut all = self.lock();
-        let shared = all
-            .entry(from.clone())
-            .or_insert_with(|| Arc::new(Shared::new(source)));
-        Ok(Arc::clone(shared))
+        // It was given back, and nobody would do so again.
+        if permit.generation() < all.generation && !all.named.contains(from) {
+            return Err(VaultError::NotNamed);
+        }
+        let shared = Arc::new(Shared::new(self.source(from)?));
+        all.shared.insert(from.clone(), Arc::clone(&shared));
+        Ok(shared)
     }
 
     fn source(&self, from: &CredentialRef) -> Result<Box<dyn Source>, VaultError> {
@@ -229,12 +280,12 @@ impl Vault {
     }
 
     fn all(&self) -> Vec<Arc<Shared>> {
-        self.lock().values().cloned().collect()
+        self.lock().shared.values().cloned().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<CredentialRef, Arc<Shared>>> {
-        // Each change of the map is one call.
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, All> {
+        // Each change is whole before the lock is let go.
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

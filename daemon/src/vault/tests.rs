@@ -1,8 +1,10 @@
 //! A vault of sources that the tests play.
 
+mod bench;
 mod hashicorp;
 mod leases;
 mod server;
+mod token;
 
 use super::*;
 use crate::policy::{Decision, Policy};
@@ -27,8 +29,8 @@ pub(super) fn permit() -> Permit {
 }
 
 /// What was handed out, as text.
-fn text(credential: &Credential) -> String {
-    String::from_utf8(credential.secret.expose().to_vec()).expect("text")
+fn text(handed: &Handed) -> String {
+    String::from_utf8(handed.credential.secret.expose().to_vec()).expect("text")
 }
 
 #[tokio::test]

@@ -16,11 +16,13 @@ use super::super::listener::Left;
 use super::super::pump::{Event as Moved, Pump};
 use super::super::stream::Stream;
 use super::admission::Admitted;
+use super::open::{Asked, answered};
 use crate::audit::{Context, Event, Record};
 use crate::identity;
 use crate::policy::{Permit, Tls};
 use crate::protocol::postgres::{PostgresSession, Settings};
 use crate::protocol::{Answer, Buffers, CancelKeys, CloseReason, Expulsion, Session, Step};
+use crate::vault::Stamp;
 
 /// How long the last bytes to the agent may take.
 pub(super) const FAREWELL: Duration = Duration::from_secs(2);
@@ -37,12 +39,16 @@ pub(super) struct Drive {
     pub(super) proxy: Arc<Proxy>,
     pub(super) admitted: Admitted,
     pub(super) context: Context,
-    session: Box<dyn Session>,
-    io: Buffers,
+    pub(super) session: Box<dyn Session>,
+    pub(super) io: Buffers,
     pump: Pump,
     agent: TcpStream,
     pub(super) upstream: Option<Stream>,
     pub(super) permit: Option<Permit>,
+    /// The vault's answer, while it is waited for.
+    pub(super) asked: Option<Asked>,
+    /// Which credential it logs in with.
+    pub(super) stamp: Option<Stamp>,
     /// When each running operation was allowed.
     pub(super) running: HashMap<u64, Instant>,
     /// The policy generation that last confirmed the service.
@@ -74,6 +80,8 @@ impl Drive {
             agent,
             upstream: None,
             permit: None,
+            asked: None,
+            stamp: None,
             running: HashMap::new(),
             generation: 0,
             cancel: None,
@@ -111,6 +119,10 @@ impl Drive {
             }
             if self.pump.agent_closed() {
                 self.follow_agent().await;
+                // Nothing more may ever happen that would end the wait.
+                if self.ending.is_some() {
+                    break;
+                }
             }
             let established = self.established;
             tokio::select! {
@@ -119,12 +131,12 @@ impl Drive {
                 }) => self.moved(moved),
                 _ = draining.changed() => {}
                 _ = ended.changed() => {}
-                () = left.wait() => self.end("no agent is left in its network namespace", None),
-                () = sleep_until(deadline), if !established => {
-                    // Until it has said what it wants, it is the agent that we wait for.
-                    let blame = if self.opened { "upstream" } else { "agent" };
-                    self.expel(Expulsion::TooSlow, "the start-up took too long", Some(blame));
+                handed = answered(&mut self.asked) => {
+                    let answer = self.credential(handed);
+                    self.session.answer(answer, &mut self.io);
                 }
+                () = left.wait() => self.end("no agent is left in its network namespace", None),
+                () = sleep_until(deadline), if !established => self.too_slow(),
             }
         }
         self.finish().await;
@@ -141,10 +153,8 @@ impl Drive {
                 let answer = self.secure().await;
                 self.session.answer(answer, &mut self.io);
             }
-            Step::NeedCredential => {
-                let answer = self.credential().await;
-                self.session.answer(answer, &mut self.io);
-            }
+            // Waited for with everything else that may happen: it can take its time.
+            Step::NeedCredential => self.ask_for_credential(),
             Step::Established(keys) => self.established(keys),
             Step::Judge(question) => {
                 let verdict = self.judge(&question);
@@ -157,6 +167,16 @@ impl Drive {
             }
             Step::Close(reason) => self.closed(reason),
         }
+    }
+
+    fn too_slow(&mut self) {
+        let (reason, blame) = match (&self.asked, self.opened) {
+            (Some(_), _) => ("the credential took too long", "gate"),
+            (None, true) => ("the start-up took too long", "upstream"),
+            // Until it has said what it wants, it is the agent that we wait for.
+            (None, false) => ("the start-up took too long", "agent"),
+        };
+        self.expel(Expulsion::TooSlow, reason, Some(blame));
     }
 
     fn moved(&mut self, moved: Moved) {
@@ -241,8 +261,8 @@ impl Drive {
                 let service = &self.admitted.service;
                 // Wrong password. What the agent can bring about (the name of a database)
                 // must not cost others their credential.
-                if words.starts_with("28P01") {
-                    self.proxy.vault.distrust(&service.credential);
+                if let (true, Some(stamp)) = (words.starts_with("28P01"), &self.stamp) {
+                    self.proxy.vault.distrust(&service.credential, stamp);
                 }
                 let service = &service.name;
                 let reason = format!("service {service} refused the gate's login: {words}");

@@ -1,5 +1,9 @@
 //! Opens the way to the upstream: admit, record, dial, secure, present the credential.
 
+use std::future::pending;
+use std::pin::Pin;
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::super::upstream;
@@ -7,6 +11,7 @@ use super::drive::Drive;
 use crate::audit::{Event, Record};
 use crate::policy::{Decision, Tls};
 use crate::protocol::{Answer, Opening, Refusal};
+use crate::vault::{Handed, VaultError};
 
 impl Drive {
     pub(super) async fn dial(&mut self, opening: &Opening) -> Answer {
@@ -82,13 +87,24 @@ impl Drive {
         Answer::Refused(refusal)
     }
 
-    pub(super) async fn credential(&mut self) -> Answer {
-        let Some(permit) = &self.permit else {
-            return Answer::Refused(Refusal::Misconfigured);
+    pub(super) fn ask_for_credential(&mut self) {
+        let Some(permit) = self.permit.clone() else {
+            let refused = Answer::Refused(Refusal::Misconfigured);
+            return self.session.answer(refused, &mut self.io);
         };
-        let from = &self.admitted.service.credential;
-        match self.proxy.vault.credential(permit, from).await {
-            Ok(credential) => Answer::Credential(credential),
+        let vault = Arc::clone(&self.proxy.vault);
+        let from = self.admitted.service.credential.clone();
+        let answer = async move { vault.credential(&permit, &from).await };
+        self.asked = Some(Box::pin(answer));
+    }
+
+    pub(super) fn credential(&mut self, handed: Result<Handed, Arc<VaultError>>) -> Answer {
+        self.asked = None;
+        match handed {
+            Ok(handed) => {
+                self.stamp = Some(handed.stamp);
+                Answer::Credential(handed.credential)
+            }
             Err(error) => {
                 let service = &self.admitted.service.name;
                 self.proxy
@@ -98,6 +114,17 @@ impl Drive {
                 Answer::Refused(Refusal::Misconfigured)
             }
         }
+    }
+}
+
+/// The vault's answer to come.
+pub(super) type Asked = Pin<Box<dyn Future<Output = Result<Handed, Arc<VaultError>>> + Send>>;
+
+/// Never, while nothing is asked for.
+pub(super) async fn answered(asked: &mut Option<Asked>) -> Result<Handed, Arc<VaultError>> {
+    match asked {
+        Some(asked) => asked.await,
+        None => pending().await,
     }
 }
 

@@ -3,118 +3,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
-use tempfile::NamedTempFile;
-
-use super::server::{Inside, Shared, start};
+use super::bench::{database, kv, private, settings, vault, with_approle, with_token};
+use super::server::{Inside, start};
 use super::*;
-use crate::policy::VaultRef;
 use crate::vault::hashicorp::{Login, Settings};
-
-/// A file of the daemon's user only.
-fn private(text: &str) -> NamedTempFile {
-    let file = NamedTempFile::new().expect("file");
-    std::fs::write(file.path(), text).expect("write");
-    let mode = std::fs::Permissions::from_mode(0o600);
-    std::fs::set_permissions(file.path(), mode).expect("chmod");
-    file
-}
-
-fn settings(address: &str, login: Login) -> Settings {
-    Settings {
-        address: address.parse().expect("address"),
-        ca: None,
-        namespace: None,
-        login,
-        patience: Duration::from_millis(400),
-    }
-}
-
-fn vault(settings: Settings) -> Arc<Vault> {
-    Arc::new(Vault::new(Parts {
-        hashicorp: Some(settings),
-        ..Parts::default()
-    }))
-}
-
-struct Bench {
-    inside: Shared,
-    vault: Arc<Vault>,
-    _secret: NamedTempFile,
-}
-
-async fn with_token() -> Bench {
-    let (inside, address) = start(Inside {
-        tokens: vec!["hvs.file".into()],
-        lease_lasts: 60,
-        ..Inside::default()
-    })
-    .await;
-    let file = private("hvs.file\n");
-    let login = Login::TokenFile(file.path().into());
-    Bench {
-        inside,
-        vault: vault(settings(&address, login)),
-        _secret: file,
-    }
-}
-
-async fn with_approle(token_lasts: u64, lease_lasts: u64) -> Bench {
-    let (inside, address) = start(Inside {
-        token_lasts,
-        lease_lasts,
-        ..Inside::default()
-    })
-    .await;
-    let file = private("the-secret-id\n");
-    let login = Login::AppRole {
-        mount: "approle".into(),
-        role_id: "role".into(),
-        secret_id_file: file.path().into(),
-    };
-    Bench {
-        inside,
-        vault: vault(settings(&address, login)),
-        _secret: file,
-    }
-}
-
-impl Bench {
-    async fn get(&self, from: &CredentialRef) -> Result<Credential, String> {
-        let given = self.vault.credential(&permit(), from).await;
-        given.map_err(|error| error.to_string())
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Inside)) {
-        change(&mut self.inside.lock().expect("lock"));
-    }
-
-    fn asked(&self, what: &str) -> usize {
-        let inside = self.inside.lock().expect("lock");
-        inside.asked.iter().filter(|one| *one == what).count()
-    }
-
-    /// Waits for what a task of the vault does.
-    async fn until(&self, what: &str, fits: impl Fn(&Inside) -> bool) {
-        let limit = Instant::now() + Duration::from_secs(10);
-        while !fits(&self.inside.lock().expect("lock")) {
-            assert!(Instant::now() < limit, "{what}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-}
-
-fn kv(path: &str, field: &str) -> CredentialRef {
-    CredentialRef::Vault(VaultRef::Kv {
-        path: path.into(),
-        field: field.into(),
-    })
-}
-
-fn database() -> CredentialRef {
-    CredentialRef::Vault(VaultRef::Database {
-        path: "database/creds/ro".into(),
-    })
-}
 
 #[tokio::test]
 async fn a_field_of_the_key_value_engine_is_read_anew() {
@@ -122,7 +14,10 @@ async fn a_field_of_the_key_value_engine_is_read_anew() {
     for _ in 0..2 {
         let given = bench.get(&kv("secret/data/app", "password")).await;
         let given = given.expect("there");
-        assert_eq!((text(&given).as_str(), given.user), ("kv-secret", None));
+        assert_eq!(
+            (text(&given).as_str(), given.credential.user),
+            ("kv-secret", None)
+        );
     }
     assert_eq!(bench.asked("GET secret/data/app"), 2);
     for (path, field, message) in [
@@ -150,7 +45,7 @@ async fn a_user_of_the_database_engine_is_kept_and_given_back() {
     for _ in 0..3 {
         let given = bench.get(&database()).await.expect("there");
         assert_eq!(text(&given), "dynamic-secret");
-        assert_eq!(given.user.as_deref(), Some("v-ro-1"));
+        assert_eq!(given.credential.user.as_deref(), Some("v-ro-1"));
     }
     assert_eq!(bench.asked("GET database/creds/ro"), 1);
     bench.vault.close().await;
@@ -164,23 +59,23 @@ async fn what_the_policy_does_not_name_any_more_is_given_back() {
     let bench = with_token().await;
     bench.get(&database()).await.expect("there");
     let named = [database()];
-    bench.vault.retain(named.iter());
+    bench.vault.retain(1, named.iter());
     assert_eq!(bench.asked("PUT sys/leases/revoke"), 0);
-    bench.vault.retain([].iter());
+    bench.vault.retain(1, [].iter());
     bench
         .until("revoked", |inside| inside.leases.is_empty())
         .await;
     let given = bench.get(&database()).await.expect("there");
-    assert_eq!(given.user.as_deref(), Some("v-ro-2"));
+    assert_eq!(given.credential.user.as_deref(), Some("v-ro-2"));
     // A server that does not take it is a reason for another.
-    bench.vault.distrust(&database());
+    bench.vault.distrust(&database(), &given.stamp);
     let given = bench.get(&database()).await.expect("there");
-    assert_eq!(given.user.as_deref(), Some("v-ro-3"));
+    assert_eq!(given.credential.user.as_deref(), Some("v-ro-3"));
 }
 
 #[tokio::test]
 async fn leases_and_the_token_are_renewed_in_time() {
-    let bench = with_approle(2, 2).await;
+    let bench = with_approle(4, 4).await;
     let keeping = tokio::spawn(Arc::clone(&bench.vault).keep());
     bench.get(&database()).await.expect("there");
     bench
@@ -190,7 +85,11 @@ async fn leases_and_the_token_are_renewed_in_time() {
         })
         .await;
     let given = bench.get(&database()).await.expect("there");
-    assert_eq!(given.user.as_deref(), Some("v-ro-1"), "the same all along");
+    assert_eq!(
+        given.credential.user.as_deref(),
+        Some("v-ro-1"),
+        "the same all along"
+    );
     assert_eq!(bench.asked("POST auth/approle/login"), 1);
     keeping.abort();
 }
@@ -314,4 +213,61 @@ async fn a_namespace_is_named_in_each_call() {
     let given = vault.credential(&permit(), &from).await;
     assert_eq!(text(&given.expect("there")), "kv-secret");
     drop(inside);
+}
+
+#[tokio::test]
+async fn fifty_failed_logins_cost_one_user() {
+    let bench = with_token().await;
+    let mut first = Vec::new();
+    for _ in 0..50 {
+        first.push(bench.get(&database()).await.expect("there"));
+    }
+    for given in &first {
+        bench.vault.distrust(&database(), &given.stamp);
+        let next = bench.get(&database()).await.expect("there");
+        assert_eq!(next.credential.user.as_deref(), Some("v-ro-2"));
+    }
+    // A service that takes none must not end those of the others, one after the other.
+    let next = bench.get(&database()).await.expect("there");
+    bench.vault.distrust(&database(), &next.stamp);
+    let next = bench.get(&database()).await.expect("there");
+    assert_eq!(next.credential.user.as_deref(), Some("v-ro-2"));
+    bench
+        .until("the first is given back", |inside| inside.leases.len() == 1)
+        .await;
+    assert_eq!(bench.asked("PUT sys/leases/revoke"), 1);
+}
+
+#[tokio::test]
+async fn an_older_policy_brings_nothing_back() {
+    let bench = with_token().await;
+    bench.vault.retain(2, [].iter());
+    let error = bench.get(&database()).await.expect_err("not named");
+    assert!(error.contains("does not name"), "{error}");
+    bench.vault.retain(2, [database()].iter());
+    bench.get(&database()).await.expect("named again");
+    // One that came late.
+    bench.vault.retain(1, [].iter());
+    let given = bench.get(&database()).await.expect("named still");
+    assert_eq!(given.credential.user.as_deref(), Some("v-ro-1"));
+    bench.vault.close().await;
+    assert!(bench.inside.lock().expect("lock").leases.is_empty());
+    let error = bench.get(&database()).await.expect_err("closed");
+    assert!(error.contains("the daemon stops"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_fetched_while_the_policy_changes_is_given_back() {
+    let bench = with_token().await;
+    let late = Duration::from_millis(200);
+    bench.change(|inside| inside.slow = Some(("database/creds/ro", late)));
+    let vault = Arc::clone(&bench.vault);
+    let asking = tokio::spawn(async move { vault.credential(&permit(), &database()).await });
+    bench
+        .until("asked", |inside| !inside.asked.is_empty())
+        .await;
+    bench.vault.retain(2, [].iter());
+    asking.await.expect("runs").expect_err("not named any more");
+    assert!(bench.inside.lock().expect("lock").leases.is_empty());
+    assert_eq!(bench.asked("PUT sys/leases/revoke"), 1);
 }

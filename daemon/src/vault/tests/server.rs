@@ -23,6 +23,10 @@ pub(super) struct Inside {
     pub(super) status: Option<u16>,
     pub(super) body: Option<String>,
     pub(super) delay: Option<Duration>,
+    /// A path whose answer comes late.
+    pub(super) slow: Option<(&'static str, Duration)>,
+    /// What the policy of every token denies.
+    pub(super) denied: Vec<&'static str>,
     pub(super) namespace: Option<String>,
     pub(super) logins: u32,
     pub(super) made: u32,
@@ -52,6 +56,22 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    let late = inside.lock().expect("lock").slow;
+    let late = late.filter(|(path, _)| uri.path().ends_with(path));
+    let answer = answer_now(&inside, &method, &uri, &headers, &body).await;
+    if let Some((_, late)) = late {
+        tokio::time::sleep(late).await;
+    }
+    answer
+}
+
+async fn answer_now(
+    inside: &Shared,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Response {
     let delay = inside.lock().expect("lock").delay;
     if let Some(delay) = delay {
         tokio::time::sleep(delay).await;
@@ -59,7 +79,7 @@ async fn answer(
     let mut inside = inside.lock().expect("lock");
     let path = uri.path().trim_start_matches("/v1/").to_owned();
     inside.asked.push(format!("{method} {path}"));
-    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
     if let Some(status) = inside.status {
         let status = StatusCode::from_u16(status).expect("status");
         let body = inside.body.clone();
@@ -69,11 +89,13 @@ async fn answer(
     if path == "auth/approle/login" {
         return inside.log_in(&body);
     }
-    let known = header("x-vault-token").is_some_and(|it| inside.tokens.iter().any(|t| t == it));
-    if !known || header("x-vault-namespace") != inside.namespace.as_deref() {
+    let token = header("x-vault-token").unwrap_or_default();
+    let known = inside.tokens.iter().any(|one| one == token);
+    let denied = inside.denied.iter().any(|one| *one == path);
+    if !known || denied || header("x-vault-namespace") != inside.namespace.as_deref() {
         return failed(403, "permission denied");
     }
-    inside.known(&method, &path, &body)
+    inside.known(token, method, &path, &body)
 }
 
 impl Inside {
@@ -94,7 +116,7 @@ impl Inside {
         )
     }
 
-    fn known(&mut self, method: &Method, path: &str, body: &Value) -> Response {
+    fn known(&mut self, token: &str, method: &Method, path: &str, body: &Value) -> Response {
         match (method.as_str(), path) {
             ("GET", "secret/data/app") => good(&json!({
                 "request_id": "1", "lease_id": "", "renewable": false, "lease_duration": 0,
@@ -116,12 +138,10 @@ impl Inside {
                     .remove(body["lease_id"].as_str().unwrap_or_default());
                 StatusCode::NO_CONTENT.into_response()
             }
-            ("PUT", "auth/token/renew-self") => {
-                let token = self.tokens.last().cloned().unwrap_or_default();
-                self.auth(&token)
-            }
+            ("GET", "auth/token/lookup-self") => good(&json!({"data": {"ttl": self.token_lasts}})),
+            ("PUT", "auth/token/renew-self") => self.auth(token),
             ("PUT", "auth/token/revoke-self") => {
-                self.tokens.clear();
+                self.tokens.retain(|one| one != token);
                 StatusCode::NO_CONTENT.into_response()
             }
             _ => failed(404, ""),

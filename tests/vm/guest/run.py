@@ -11,6 +11,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import hidden
 import host
+import narrower
 import routes
 import service
 from report import note, say
@@ -39,6 +40,8 @@ def main():
         service.sandbox()
     if only in ("all", "hidden"):
         hidden.checks()
+    if only in ("all", "narrower"):
+        narrower.checks()
     if only in ("all", "routes"):
         routes.tried()
     service.released()

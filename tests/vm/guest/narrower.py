@@ -98,6 +98,17 @@ def launched(cgroup, function):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def failed_start():
+    """Where the gate can't listen: a network namespace whose loopback device is down."""
+    call(libc.unshare(0x40000000), "unshare")
+    try:
+        enter.ask()
+    except (SystemExit, OSError):
+        expect(own_cgroup().startswith(f"{host.ENFORCED}/"), "it was not moved")
+        return read_credential()
+    raise AssertionError("it has a session")
+
+
 def checks():
     part = Part("narrower")
     session = host.Session()
@@ -125,6 +136,11 @@ def checks():
     @part.check("what a launcher may ends where it leaves its session's cgroup")
     def _():
         code = launched(bare, read_credential)
+        expect(code in hidden.REFUSED, os.strerror(code))
+
+    @part.check("a start that fails leaves a launcher nothing")
+    def _():
+        code = hidden.attempt(None, failed_start)
         expect(code in hidden.REFUSED, os.strerror(code))
 
     commands(part, session, bare)

@@ -3,6 +3,7 @@
 //!
 //! Stored, recorded, then known, then open: until the last step nothing passes.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -77,6 +78,7 @@ impl Sessions {
         let session = new(id, cgroup.path, cgroup.id, peer.uid, what);
         let begun = self.fill(peer, &session);
         if begun.is_err() {
+            let _ = self.parts.gate.forget_launcher(peer.pid);
             // Whatever is in it now has no session: nothing passes.
             let _ = self.parts.gate.end_session(session.cgroup);
             self.parts.registry.remove(session.cgroup);
@@ -90,7 +92,9 @@ impl Sessions {
     fn fill(&self, peer: Peer, session: &AgentSession) -> anyhow::Result<()> {
         session.store()?;
         self.record_start(session, Some(peer.pid))?;
-        self.parts.gate.expect_launcher(peer.pid)?;
+        let outer = outer(session)?;
+        let gate = &self.parts.gate;
+        gate.expect_launcher(peer.pid, session.cgroup, outer)?;
         // The process is in before the session is known, so that the reaper, which ends
         // empty sessions, never sees it empty. Until then nothing passes from it.
         cgroupfs::move_process(&session.path, peer.pid)
@@ -154,6 +158,16 @@ impl Sessions {
         let record = Record::new(Event::SessionStart, &context, &body);
         Ok(self.parts.proxy.audit.append(&record)?)
     }
+}
+
+/// The cgroup of the session that this one is inside: the one above its own. None for one
+/// that was asked for from outside of every session.
+fn outer(session: &AgentSession) -> io::Result<Option<CgroupId>> {
+    if session.chain.is_empty() {
+        return Ok(None);
+    }
+    let above = session.path.parent().ok_or(io::ErrorKind::NotFound)?;
+    cgroupfs::id(above).map(Some)
 }
 
 fn new(id: SessionId, path: PathBuf, cgroup: CgroupId, uid: u32, what: Beginning) -> AgentSession {

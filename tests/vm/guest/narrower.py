@@ -99,8 +99,10 @@ def launched(cgroup, function):
 
 
 def failed_start():
-    """Where the gate can't listen: a network namespace whose loopback device is down."""
+    """Where the gate can't listen: a network namespace without 127.0.0.1."""
     call(libc.unshare(0x40000000), "unshare")
+    host.run("ip", "link", "set", "lo", "up")
+    host.run("ip", "address", "del", "127.0.0.1/8", "dev", "lo")
     try:
         enter.ask()
     except (SystemExit, OSError):

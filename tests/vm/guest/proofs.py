@@ -9,6 +9,7 @@ import controls
 import hidden
 import host
 import layers
+import verdict
 from report import note
 
 # The way that shows it, and who tries it.
@@ -66,8 +67,9 @@ def alone(lsm, hook, tries, way, port, runs):
         reached = tries.reached(way.name)
     finally:
         os.close(link)
-    good = was_open and not reached
-    detail = f"{way.name} as {tries.user}: {answer['errno']}" if good else \
+    good = was_open and not reached and verdict.is_refusal(answer)
+    said = answer["errno"] if answer["errno"] != "ETIMEDOUT" else answer["visitor"]
+    detail = f"{way.name} as {tries.user}: {said}" if good else \
         f"{way.name} as {tries.user}: open without: {was_open}, reached with: {reached}, {answer}"
     note("lsm", f"{hook} alone", "ok" if good else "FAIL", detail)
 

@@ -9,6 +9,7 @@ import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import cost
 import hidden
 import host
 import narrower
@@ -37,11 +38,15 @@ def main():
     if only in ("all", "service"):
         service.in_force()
         service.dead_and_back()
+        service.managed()
+        service.bound()
         service.sandbox()
     if only in ("all", "hidden"):
         hidden.checks()
     if only in ("all", "narrower"):
         narrower.checks()
+    if only in ("all", "cost", "routes"):
+        cost.measured()
     if only in ("all", "routes"):
         routes.tried()
     service.released()

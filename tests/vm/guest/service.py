@@ -8,6 +8,12 @@ import time
 import host
 from report import Part, expect, say
 
+BOUND = """version: 1
+roles:
+  etl: {when: {cgroup: '/agents.slice/etl-*.service'}}
+rules:
+  - {id: read-etl, role: etl, allow: [sql.select], on: ['shop/public.orders']}
+"""
 PSQL = "PGCONNECT_TIMEOUT=10 psql -qAtX -h 127.0.0.1 -d shop -c"
 
 
@@ -150,6 +156,78 @@ def dead_and_back():
         expect((code, text) == (0, "1"), f"{code}: {text}")
 
     session.close()
+
+
+def managed():
+    """Agents that a service manager starts."""
+    part = Part("service")
+    unit = ["systemd-run", "--quiet", "-p", "Type=exec"]
+    agent = ["portcullis", "run", "--as", "analyst", "--", "sh", "-c"]
+
+    @part.check("systemd-run --wait --pipe portcullis run: the query, the output, the exit code")
+    def _():
+        code, text = host.code(*unit, "--wait", "--pipe", *agent,
+                               f"{PSQL} 'select count(*) from orders'; exit 7")
+        expect((code, text) == (7, "300"), f"{code}: {text}")
+
+    @part.check("systemctl stop ends such an agent and its session")
+    def _():
+        host.run(*unit, "--unit=stopped", *agent, "echo $$ >/tmp/stopped; exec sleep 1000")
+        pid = host.until("the agent", lambda: os.path.exists("/tmp/stopped")
+                         and open("/tmp/stopped").read().strip())
+        cgroup = open(f"/proc/{pid}/cgroup").read().strip().removeprefix("0::")
+        expect(cgroup.startswith("/portcullis/"), cgroup)
+        host.run("systemctl", "stop", "stopped")
+        expect(not os.path.exists(f"/proc/{pid}"), "it lives")
+        host.until("the end of its cgroup", lambda: not os.path.exists(f"/sys/fs/cgroup{cgroup}"))
+
+
+def bound():
+    """Units below an enforced slice, bound by their path."""
+    part = Part("service")
+    policy = "/etc/portcullis/policies/etl.yaml"
+    with open(policy, "w") as file:
+        file.write(BOUND)
+    enforce("portcullis", "agents.slice")
+    unit = ["systemd-run", "--quiet", "--wait", "--pipe", "-p", "Type=exec", "--slice=agents.slice"]
+    # Nothing passes before the new cgroup is seen.
+    patient = f"for i in $(seq 100); do {PSQL} 'select count(*) from orders' && exit 7; sleep 0.1; done"
+
+    @part.check("a unit below the enforced slice is bound by its path")
+    def _():
+        code, text = host.code(*unit, "--unit=etl-1", "sh", "-c", patient + " 2>/dev/null")
+        expect(code == 7 and text.splitlines()[-1] == "300", f"{code}: {text}")
+        started = host.records("session_start")[-1]
+        expect(started["proof"] == "cgroup", started)
+        return started["cgroup"]
+
+    @part.check("a unit there that nothing binds reaches nothing")
+    def _():
+        code, text = host.code(*unit, "--unit=other-1", "sh", "-c", f"{PSQL} 'select 1'")
+        expect(code != 0 and "Connection refused" in text, f"{code}: {text}")
+
+    @part.check("root in such a unit does not read the credential")
+    def _():
+        code, text = host.code(*unit, "--unit=etl-2", "cat", "/etc/portcullis/secrets/shop")
+        expect(code != 0 and "Permission denied" in text, f"{code}: {text}")
+
+    @part.check("systemd's own sandbox for such a unit")
+    def _():
+        code, text = host.code(*unit, "--unit=etl-3", "-p", "PrivateTmp=yes", "true")
+        return f"PrivateTmp=yes: exit code {code} {text}"
+
+    os.unlink(policy)
+    enforce("agents.slice", "portcullis")
+
+
+def enforce(before, after):
+    """Puts the gate on another cgroup."""
+    host.run("systemctl", "stop", "portcullisd")
+    host.run("portcullisd", "--release")
+    host.run("sed", "-i", f"s/^  cgroup: {before}$/  cgroup: {after}/", "/etc/portcullis/portcullisd.yaml")
+    host.run("systemctl", "start", "portcullisd")
+    status = host.run("portcullis", "status")
+    expect(f"/sys/fs/cgroup/{after}:" in status, status)
 
 
 def sandbox():

@@ -7,14 +7,13 @@ Notes, and no limits: qemu without KVM is slow, so that only the ratios say some
 import os
 import statistics
 import subprocess
-import time
 
 import hidden
 import host
 import layers
-from report import note, table
+from report import expect, note, table
 
-ROUNDS = 7
+ROUNDS = 9
 CALLS, OPENS = 200_000, 10_000
 FILE = "/run/cost"
 WORK = {
@@ -25,25 +24,44 @@ WORK = {
 }
 
 
-def timed(words, cgroup):
-    """Seconds of a command, in a cgroup if one is given."""
+def spent(words, cgroup):
+    """Seconds of processor time of a command, in a cgroup if one is given."""
     move = (lambda: None) if cgroup is None else lambda: hidden.enter(cgroup)
-    began = time.perf_counter()
-    subprocess.run(words, check=True, stdin=subprocess.DEVNULL, preexec_fn=move)
-    return time.perf_counter() - began
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, preexec_fn=move)
+    _, status, usage = os.wait4(process.pid, 0)
+    expect(status == 0, f"{words}: {status}")
+    return usage.ru_utime + usage.ru_stime
 
 
-def medians(places):
-    """Nanoseconds for each work and place; the places take turns."""
-    found = {}
-    for work, (count, words) in WORK.items():
-        rounds = {place: [] for place in places}
-        for _ in range(ROUNDS):
-            for place, cgroup in places.items():
-                rounds[place].append(timed(words, cgroup))
-        for place, seconds in rounds.items():
-            found[work, place] = statistics.median(seconds) / count * 1e9
-    return found
+class InTurns:
+    """Rounds without the programs and with them, so that a busy host disturbs both."""
+
+    def __init__(self, lsm, places):
+        self.lsm, self.places = lsm, places
+        self.seconds = {(work, place, attached): []
+                        for work in WORK for place in places for attached in (False, True)}
+
+    def round(self):
+        self._measure(False)
+        links = [self.lsm.attach(hook) for hook in self.lsm.programs]
+        try:
+            self._measure(True)
+        finally:
+            for link in links:
+                os.close(link)
+        host.until("their end", lambda: '"lsm' not in host.run("bpftool", "-j", "link", "show"))
+
+    def _measure(self, attached):
+        for work, (_, words) in WORK.items():
+            for place, cgroup in self.places.items():
+                self.seconds[work, place, attached].append(spent(words, cgroup))
+
+    def result(self, work, place):
+        """Nanoseconds without and with, and the median of the rounds' ratios."""
+        without, attached = self.seconds[work, place, False], self.seconds[work, place, True]
+        each = 1e9 / WORK[work][0]
+        ratio = statistics.median(b / a for a, b in zip(without, attached))
+        return statistics.median(without) * each, statistics.median(attached) * each, ratio
 
 
 def measured():
@@ -51,31 +69,33 @@ def measured():
     session = host.Session()
     bare = f"{session.cgroup()}/bare"
     os.mkdir(bare)
-    places = {"outside": None, "inside": bare}
-    attached = medians(places)
     lsm = layers.Lsm()
     verified(lsm)
     lsm.detach_all()
-    # The kernel takes the programs away when the last reader is done.
+    turns = InTurns(lsm, {"outside": None, "inside": bare})
+    for _ in range(ROUNDS):
+        turns.round()
     lsm.close()
-    detached = medians(places)
     os.rmdir(bare)
     session.close()
     os.unlink(FILE)
     layers.restart()
+    tell(turns)
+
+
+def tell(turns):
     lines = ["| each call, in ns | outside: without | with | ratio | inside: without | with | ratio |",
              "|---|---|---|---|---|---|---|"]
     for work in WORK:
         cells = [work]
-        for place in places:
-            before, after = detached[work, place], attached[work, place]
-            cells += [f"{before:.0f}", f"{after:.0f}", f"{after / before:.2f}"]
-            note("cost", f"{work}, {place}", "ok", f"{before:.0f} ns without, {after:.0f} ns with: "
-                 f"{after / before:.2f}")
+        for place in turns.places:
+            without, attached, ratio = turns.result(work, place)
+            cells += [f"{without:.0f}", f"{attached:.0f}", f"{ratio:.2f}"]
+            note("cost", f"{work}, {place}", "ok", f"{without:.0f} ns without, {attached:.0f} ns with: {ratio:.2f}")
         lines.append(f"| {' | '.join(cells)} |")
-    table("What the BPF LSM programs cost a process outside of every session and inside one "
-          f"(median of {ROUNDS}; slow as the machine is, only the ratios say something):\n\n"
-          + "\n".join(lines) + "\n")
+    table("What the BPF LSM programs cost a process outside of every session and inside one: "
+          f"processor time, median of {ROUNDS} rounds (qemu without KVM: only the ratios say "
+          "something).\n\n" + "\n".join(lines) + "\n")
 
 
 def verified(lsm):

@@ -13,8 +13,8 @@ import host
 import layers
 from report import expect, note, table
 
-ROUNDS = 9
-CALLS, OPENS = 200_000, 10_000
+ROUNDS = 5
+CALLS, OPENS = 100_000, 5_000
 FILE = "/run/cost"
 WORK = {
     "read(2) or write(2) of one byte": (

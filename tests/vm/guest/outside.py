@@ -265,9 +265,10 @@ class Outside:
             except PermissionError as error:
                 self._been(request)
                 return errno.errorcode[error.errno]
-                came_to = "sent"
             except (OSError, ValueError) as error:
                 came_to = str(error)  # it does not serve yet
+            else:
+                came_to = "sent"
             time.sleep(0.03)
         return came_to
 

@@ -30,7 +30,9 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::audit::{self, AuditLog, Event, Record};
-use crate::capture::{self, Gate, GateConfig, ListenerConfig, NetnsCookie};
+use crate::capture::{
+    self, Adopted, Events, Gate, GateConfig, ListenerConfig, MissingLayer, NetnsCookie,
+};
 use crate::config::{Config, Journald};
 use crate::control::{agent_socket, inside, server};
 use crate::dns::{self, Resolver};
@@ -39,7 +41,7 @@ use crate::identity::Registry;
 use crate::identity::token::Verifier;
 use crate::metrics::Metrics;
 use crate::protocol::postgres::analyse;
-use crate::proxy::{self, Destinations, Limits, Parts, Proxy};
+use crate::proxy::{self, Destinations, Limits, Listeners, Parts, Proxy};
 use crate::vault::Vault;
 use namespaces::Namespaces;
 use policies::{Loaded, Policies};
@@ -121,29 +123,19 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 
 async fn serve(config: Config, policy: Loaded, vault: Vault) -> anyhow::Result<()> {
     let lock = lock::take(&config.run_dir)?;
-    let journald = config.audit.journald == Journald::Auto;
-    let audit = hold::serving(|| AuditLog::open(&config.audit.file, journald));
-    let audit = Arc::new(audit.context("cannot start a thread")??);
+    let audit = open_audit(&config)?;
     let tokens = Verifier::new(config.identity.issuers.clone())?;
     let vault = Arc::new(vault);
     let policies = Policies::start(
         &config.policies,
         policy,
         Arc::clone(&vault),
+        tokens.issuers().map(str::to_owned).collect(),
         Arc::clone(&audit),
     )?;
     let policies = Arc::new(policies);
     let listeners = proxy::bind(config.gate.port)?;
-    let listener = listeners.config();
-    let listener =
-        listener.context("getsockopt(SO_NETNS_COOKIE): Linux 5.14 or newer is needed")?;
-    let (gate, events) = Gate::start(&gate_config(&config, listener))?;
-    let gate = Arc::new(gate);
-    let missing = degraded::missing(&gate);
-    degraded::check(&missing, &config.gate.accept_degraded)?;
-    for layer in &missing {
-        tracing::warn!("{}", degraded::line(layer));
-    }
+    let (gate, events, missing) = put_up_gate(&config, &listeners)?;
     let registry = Arc::new(Registry::default());
     let adopted = sessions::adopt(&gate, &registry)?;
     let destinations = Arc::new(ArcSwap::from_pointee(Destinations::default()));
@@ -195,16 +187,12 @@ async fn serve(config: Config, policy: Loaded, vault: Vault) -> anyhow::Result<(
         &config,
     )?);
     sessions.allow_unix_sockets();
+    // What was adopted may be bound otherwise by the policy of now.
+    sessions.bind_anew();
     sessions.hide_files()?;
     let metrics = server::bind_metrics(config.metrics.listen)?;
-    let started = StartBody {
-        version: env!("CARGO_PKG_VERSION"),
-        generation: policies.generation(),
-        adopted: format!("{adopted:?}").to_lowercase(),
-        sessions: proxy.sessions.len(),
-    };
-    let context = audit::Context::default();
-    audit.append(&Record::new(Event::DaemonStart, &context, &started))?;
+    let live = proxy.sessions.len();
+    record_start(&audit, policies.generation(), adopted, live)?;
 
     hold::finish(secrets::needs(&policies.current().load()))?;
     tokio::spawn(listeners.serve(Arc::clone(&proxy)));
@@ -231,6 +219,45 @@ async fn serve(config: Config, policy: Loaded, vault: Vault) -> anyhow::Result<(
     vault.close().await;
     drop(lock);
     Ok(())
+}
+
+fn open_audit(config: &Config) -> anyhow::Result<Arc<AuditLog>> {
+    let journald = config.audit.journald == Journald::Auto;
+    let audit = hold::serving(|| AuditLog::open(&config.audit.file, journald));
+    Ok(Arc::new(audit.context("cannot start a thread")??))
+}
+
+/// Programs attached and checked; layers that this host does not have must be accepted.
+fn put_up_gate(
+    config: &Config,
+    listeners: &Listeners,
+) -> anyhow::Result<(Arc<Gate>, Events, Vec<MissingLayer>)> {
+    let listener = listeners.config();
+    let listener =
+        listener.context("getsockopt(SO_NETNS_COOKIE): Linux 5.14 or newer is needed")?;
+    let (gate, events) = Gate::start(&gate_config(config, listener))?;
+    let missing = degraded::missing(&gate);
+    degraded::check(&missing, &config.gate.accept_degraded)?;
+    for layer in &missing {
+        tracing::warn!("{}", degraded::line(layer));
+    }
+    Ok((Arc::new(gate), events, missing))
+}
+
+fn record_start(
+    audit: &AuditLog,
+    generation: u64,
+    adopted: Adopted,
+    sessions: usize,
+) -> anyhow::Result<()> {
+    let body = StartBody {
+        version: env!("CARGO_PKG_VERSION"),
+        generation,
+        adopted: format!("{adopted:?}").to_lowercase(),
+        sessions,
+    };
+    let context = audit::Context::default();
+    Ok(audit.append(&Record::new(Event::DaemonStart, &context, &body))?)
 }
 
 fn gate_config(config: &Config, listener: ListenerConfig) -> GateConfig {

@@ -5,8 +5,6 @@
 //! the loopback only, unless the settings say otherwise. A redirect is an answer like any
 //! other and never followed. Absent on purpose: proxies, cookies, compression, pooling.
 
-mod roots;
-
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -27,8 +25,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
-use roots::Roots;
-pub use roots::RootsError;
+use crate::roots::{Roots, RootsError};
 
 /// Bytes of an answer's head.
 const HEAD: usize = 64 * 1024;

@@ -15,12 +15,11 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 /// The analyst's role goes to cgroups whose name begins with `etl-`.
 fn stage() -> Stage {
-    let stage = Stage::unstarted(|options| {
+    Stage::unstarted(|options| {
         options.policy = options
             .policy
             .replace("analyst: {}", "analyst: {when: {cgroup: '/*/etl-*'}}");
-    });
-    stage
+    })
 }
 
 fn started() -> Stage {
@@ -148,4 +147,54 @@ fn a_policy_that_binds_it_no_more_ends_it_and_one_that_does_begins_it_anew() {
             is(line, "session_end") && text(line, "reason") == "left"
         })
         .expect("record");
+}
+
+#[test]
+fn a_unit_that_is_restarted_at_once_leaves_no_session_behind() {
+    let stage = started();
+    let path = cgroup(&stage, "etl-1.service");
+    until_bound(&stage, &path);
+    for _ in 0..30 {
+        fs::remove_dir(&path).expect("rmdir");
+        fs::create_dir(&path).expect("mkdir");
+        assert_eq!(psql_in(&stage, &path).stdout, "300\n");
+        wait::until("the cgroup to be empty", LIMIT, || {
+            Ok(fs::read_to_string(path.join("cgroup.procs"))?
+                .is_empty()
+                .then_some(()))
+        })
+        .expect("empty");
+    }
+    let listed = || {
+        let mut command = stage.daemon.client();
+        let listed = process::run(command.args(["sessions", "--json"]), "", LIMIT)?;
+        let all: Vec<serde_json::Value> = serde_json::from_str(&listed.stdout)?;
+        Ok((all.len() == 1).then_some(()))
+    };
+    wait::until("one session", LIMIT, listed).expect("one");
+    wait::until("the record of each end", LIMIT, || {
+        let lines = stage.daemon.audit()?;
+        let count = |event| lines.iter().filter(|line| is(line, event)).count();
+        Ok((count("session_start") == count("session_end") + 1).then_some(()))
+    })
+    .expect("as many ends as starts but one");
+    assert_eq!(psql_in(&stage, &path).stdout, "300\n");
+}
+
+#[test]
+fn a_policy_that_changed_while_the_daemon_was_dead_counts_from_ready_on() {
+    let mut stage = started();
+    let bound = cgroup(&stage, "etl-1.service");
+    until_bound(&stage, &bound);
+    assert_eq!(psql_in(&stage, &bound).stdout, "300\n");
+    let policy = fs::read_to_string(stage.daemon.policy_path()).expect("policy");
+    stage.daemon.kill9().expect("killed");
+    let closer = "roles:\n  nobody: {when: {cgroup: '/*/etl-1*'}}";
+    stage
+        .daemon
+        .write_policy(&policy.replace("roles:", closer))
+        .expect("write");
+    stage.daemon.launch().expect("starts again");
+    let done = psql_in(&stage, &bound);
+    assert_ne!(done.code(), 0, "{}", done.both());
 }

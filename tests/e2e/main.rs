@@ -6,6 +6,7 @@
 mod audit;
 mod bindings;
 mod connections;
+mod containers;
 mod credential;
 mod degraded;
 mod dns;

@@ -6,19 +6,16 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use portcullis_tests::agent::{LIMIT, Shell};
 use portcullis_tests::audit::{is, text};
-use portcullis_tests::leftovers::cgroup2_mount;
 use portcullis_tests::netns::NamedNetns;
 use portcullis_tests::process::{self, Finished};
 use portcullis_tests::{shop, wait};
-use serde_json::json;
 
-use crate::stage::{AT_ONCE, Stage};
+use crate::stage::{AT_ONCE, Stage, cgroup_of};
 
 const COUNT: &str = "SELECT count(*) FROM orders";
 
@@ -58,14 +55,6 @@ fn run_beside(shell: &Shell, command: &[&str]) -> Finished {
     let mut sh = Command::new("sh");
     sh.args(["-c", &join, "sh"]).args(command);
     process::run(&mut sh, "", LIMIT).expect("runs")
-}
-
-fn cgroup_of(pid: u32) -> PathBuf {
-    let lines = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("cgroup");
-    let path = lines.lines().find_map(|line| line.strip_prefix("0::/"));
-    let path = path.expect("a cgroup2 line");
-    assert!(path.contains("/s-"), "not in a session: {path}");
-    cgroup2_mount().expect("cgroup2").join(path)
 }
 
 /// How many descriptors the daemon has.
@@ -141,92 +130,6 @@ fn a_namespace_in_no_session_stays_shut() {
         .audit_line("a refusal", |line| is(line, "gate_refused"));
     assert_eq!(text(&line.expect("recorded"), "reason"), "in no session");
     fs::remove_dir(&beside).expect("rmdir");
-}
-
-/// What runc leaves in the version 1 hierarchies of a hybrid host: it makes the container's
-/// path in each of them, and takes only the last directory away again.
-struct Version1Leftovers(PathBuf);
-
-impl Drop for Version1Leftovers {
-    fn drop(&mut self) {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let version1 = mounts
-            .lines()
-            .filter_map(|line| line.split_once(" - "))
-            .filter(|(_, kind)| kind.starts_with("cgroup "))
-            .filter_map(|(mount, _)| mount.split(' ').nth(4));
-        for mount in version1 {
-            let parts = self.0.strip_prefix("/").unwrap_or(&self.0);
-            // From the deepest up; what is not empty is not ours and stays.
-            for part in parts.ancestors().filter(|part| *part != Path::new("")) {
-                let _ = fs::remove_dir(Path::new(mount).join(part));
-            }
-        }
-    }
-}
-
-/// A container of runc: the host's programs, read-only, in namespaces of its own.
-fn container(bundle: &Path, cgroup: &Path, command: &[&str]) -> Finished {
-    let root = bundle.join("rootfs");
-    for name in ["usr", "etc", "proc", "dev", "tmp"] {
-        fs::create_dir_all(root.join(name)).expect("rootfs");
-    }
-    for name in ["bin", "lib", "lib64", "sbin"] {
-        std::os::unix::fs::symlink(format!("usr/{name}"), root.join(name)).expect("rootfs");
-    }
-    let bind = |from: &str| {
-        json!({"destination": from, "source": from, "type": "bind",
-                                    "options": ["bind", "ro"]})
-    };
-    let kinds = ["pid", "network", "ipc", "uts", "mount"];
-    let namespaces: Vec<_> = kinds.iter().map(|kind| json!({"type": kind})).collect();
-    let spec = json!({
-        "ociVersion": "1.0.2",
-        "process": {"terminal": false, "cwd": "/", "args": command,
-                    "user": {"uid": 0, "gid": 0}, "noNewPrivileges": true,
-                    "env": ["PATH=/usr/bin:/usr/sbin", "LC_ALL=C"]},
-        "root": {"path": "rootfs", "readonly": false},
-        "mounts": [
-            {"destination": "/proc", "type": "proc", "source": "proc"},
-            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
-            bind("/usr"), bind("/etc"),
-        ],
-        "linux": {"namespaces": namespaces, "cgroupsPath": cgroup},
-    });
-    fs::write(bundle.join("config.json"), spec.to_string()).expect("config.json");
-    let _leftovers = Version1Leftovers(cgroup.to_owned());
-    let state = bundle.join("state");
-    let mut runc = Command::new("runc");
-    runc.arg("--root")
-        .arg(&state)
-        .arg("run")
-        .arg("--bundle")
-        .arg(bundle);
-    runc.arg(format!("portcullis-{}", std::process::id()));
-    process::run(&mut runc, "", LIMIT).expect("runc")
-}
-
-#[test]
-fn a_container_in_a_session_is_held() {
-    let stage = Stage::new();
-    let shell = shell(&stage);
-    let session = cgroup_of(shell.pid());
-    let mount = cgroup2_mount().expect("cgroup2");
-    let inside = session.strip_prefix(&mount).expect("below the mount");
-    let cgroup = Path::new("/").join(inside).join("container");
-    let port = stage.server.port();
-    let script = format!(
-        "{}; busybox nc -w 3 127.0.0.1 9 </dev/null; busybox nc -w 3 198.51.100.2 {port} </dev/null",
-        psql_words(&stage)
-            .join(" ")
-            .replace(COUNT, &format!("'{COUNT}'"))
-    );
-    let bundle = tempfile::tempdir().expect("dir");
-    let done = container(bundle.path(), &cgroup, &["sh", "-c", &script]);
-    assert!(done.stdout.starts_with("300"), "{}", done.both());
-    assert_eq!(done.both().matches("refused").count(), 2, "{}", done.both());
-    let decision = stage.daemon.decision("FROM orders").expect("a decision");
-    assert_eq!(text(&decision, "principal"), "analyst");
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Policy and configuration files that are broken at start: fatal, with file and line.
 
 use std::fs;
+use std::time::Duration;
 
 use portcullis_tests::process::Finished;
+use portcullis_tests::wait;
 
 use crate::stage::Stage;
 
@@ -86,4 +88,31 @@ fn a_secret_that_others_can_read_is_refused() {
     assert_ne!(stage.psql("SELECT 1").code(), 0);
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).expect("chmod");
     stage.assert_works();
+}
+
+#[test]
+fn an_issuer_that_only_the_policy_knows_is_worth_a_word_at_each_load() {
+    let asking = |name: &str| {
+        format!(
+            "version: 1\nroles:\n  a: {{when: [{{issuer: 'https://listed.example'}}, \
+             {{issuer: 'https://{name}.example'}}]}}\n"
+        )
+    };
+    let mut stage = Stage::unstarted(|options| {
+        options.policy = asking("one");
+        options.extra =
+            "identity: {issuers: [{issuer: 'https://listed.example', audience: a}]}\n".into();
+    });
+    stage.daemon.launch().expect("starts");
+    let said = |name: &str| {
+        let told = format!("tokens of `https://{name}.example`");
+        stage.daemon.log().matches(&told).count()
+    };
+    assert_eq!((said("one"), said("listed")), (1, 0), "at the start");
+    stage.daemon.write_policy(&asking("two")).expect("write");
+    wait::until("the next load", Duration::from_secs(10), || {
+        Ok((said("two") == 1).then_some(()))
+    })
+    .expect("at the reload");
+    assert_eq!((said("one"), said("listed")), (1, 0));
 }

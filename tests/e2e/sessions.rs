@@ -370,3 +370,209 @@ fn an_inner_session_cannot_reach_into_the_outer_ones_processes_or_cgroup() {
         assert_eq!(code != 0, fails, "{attempt}: {said}");
     }
 }
+
+const ATTRIBUTE: &str = "trusted.portcullis.session";
+
+/// A shell in a session inside `planner`'s.
+fn inner_shell(stage: &Stage, role: &str) -> Shell {
+    let client = stage.daemon.client();
+    let program = client.get_program().display().to_string();
+    let socket = stage.daemon.path("run/control.sock").display().to_string();
+    let words = [
+        &program, "--socket", &socket, "run", "--role", role, "--", "sh",
+    ];
+    Agent::new(&stage.daemon, "planner")
+        .shell_by(&words)
+        .expect("a shell")
+}
+
+fn cgroup_of(stage: &Stage, id: &str) -> String {
+    let all = sessions(stage);
+    let found = all.iter().find(|one| one["session"] == id).expect("listed");
+    found["cgroup"].as_str().expect("a path").to_owned()
+}
+
+#[test]
+fn an_inner_session_whose_identity_is_lost_gets_nothing_after_a_restart() {
+    for lost in [Some(&b"{}"[..]), None] {
+        let mut stage = with_planner();
+        let mut inner = inner_shell(&stage, "reader");
+        let products = psql(&stage, "select count(*) from products");
+        assert_eq!(inner.run(&products, LIMIT).expect("psql").0, "50\n");
+        let id = session_of(&stage, &mut inner);
+        let cgroup = cgroup_of(&stage, &id);
+        stage.daemon.kill9().expect("killed");
+        match lost {
+            Some(value) => xattr::set(&cgroup, ATTRIBUTE, value).expect("setxattr"),
+            None => xattr::remove(&cgroup, ATTRIBUTE).expect("removexattr"),
+        }
+        stage.daemon.launch().expect("starts again");
+        let orders = psql(&stage, "select count(*) from orders");
+        for query in [&products, &orders] {
+            let (said, code) = inner.run(query, LIMIT).expect("psql");
+            assert!(code != 0 && said.contains("Connection refused"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn an_end_that_could_not_be_written_down_still_counts_after_a_restart() {
+    let mut stage = Stage::new();
+    let mut shell = stage.agent().shell().expect("a shell");
+    let id = session_of(&stage, &mut shell);
+    let cgroup = cgroup_of(&stage, &id);
+    let before = xattr::get(&cgroup, ATTRIBUTE)
+        .expect("getxattr")
+        .expect("is there");
+    assert_eq!(portcullis(&stage, &["revoke", &id]).code(), 0);
+    stage.daemon.kill9().expect("killed");
+    xattr::set(&cgroup, ATTRIBUTE, &before).expect("setxattr");
+    stage.daemon.launch().expect("starts again");
+    let query = psql(&stage, "select count(*) from orders");
+    let (said, code) = shell.run(&query, LIMIT).expect("psql");
+    assert!(code != 0 && said.contains("Connection refused"), "{said}");
+}
+
+#[test]
+fn a_start_that_fails_half_way_leaves_nothing() {
+    let stage = Stage::with(|options| {
+        // More than the kernel's list of all sessions holds.
+        let names: String = (0..17_000).map(|n| format!("/run/h/{n},")).collect();
+        let role = format!("analyst: {{unix_sockets: [{names}]}}");
+        options.policy = options.policy.replace("analyst: {}", &role);
+    });
+    let done = stage.agent().run(&["true"]).expect("runs");
+    assert_eq!(done.code(), 125, "{}", done.both());
+    let enforced = stage.daemon.leftovers().cgroup.expect("cgroup2");
+    let left = || {
+        let entries = std::fs::read_dir(&enforced)?.flatten();
+        let cgroups = entries.filter(|entry| entry.path().is_dir()).count();
+        Ok((cgroups == 0 && sessions(&stage).is_empty()).then_some(()))
+    };
+    wait::until("its cgroup to go", LIMIT, left).expect("gone");
+}
+
+/// Holds connections to the agents' socket open and says nothing on them.
+const HOLD: &str = "import socket, sys, time
+held = []
+for _ in range(int(sys.argv[2])):
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(sys.argv[1])
+    held.append(s)
+print('held', flush=True)
+time.sleep(30)
+";
+
+#[test]
+fn who_holds_the_agents_socket_takes_it_from_nobody_else() {
+    let stage = with_planner();
+    let client = stage.daemon.client();
+    let (program, control) = (client.get_program(), stage.daemon.path("run/control.sock"));
+    let ask = format!(
+        "{} --socket {} whoami",
+        program.display(),
+        control.display()
+    );
+    let mut victim = Agent::new(&stage.daemon, "planner")
+        .shell()
+        .expect("a shell");
+    assert_eq!(victim.run(&ask, LIMIT).expect("runs").1, 0);
+    let agents = stage
+        .daemon
+        .path("run-agents/agent.sock")
+        .display()
+        .to_string();
+    let mut outside = std::process::Command::new("python3");
+    outside.args(["-c", HOLD, &agents, "100"]);
+    let mut inside =
+        Agent::new(&stage.daemon, "planner").command(&["python3", "-c", HOLD, &agents, "100"]);
+    for (who, command) in [("outside", &mut outside), ("inside", &mut inside)] {
+        let output = tempfile::NamedTempFile::new().expect("a file");
+        command.stdout(output.reopen().expect("a file"));
+        let _holder = process::Process::spawn(command, nix::sys::signal::Signal::SIGKILL);
+        wait::until("connections to be held", LIMIT, || {
+            Ok(std::fs::read_to_string(output.path())?
+                .contains("held")
+                .then_some(()))
+        })
+        .expect("held");
+        let start = Instant::now();
+        let (said, code) = victim.run(&ask, LIMIT).expect("runs");
+        assert_eq!(code, 0, "{said}");
+        // Below the five seconds after which those who say nothing are shown out.
+        assert!(
+            start.elapsed() < Duration::from_secs(3),
+            "{who}: {:?}",
+            start.elapsed()
+        );
+    }
+}
+
+/// Asks for wider roles, again and again.
+const PROBE: &str = "import http.client, json, socket, sys
+for _ in range(100):
+    c = http.client.HTTPConnection('portcullis')
+    c.sock = socket.socket(socket.AF_UNIX)
+    c.sock.connect(sys.argv[1])
+    c.request('POST', '/v1/self/sessions', json.dumps({'roles': ['root']}), {'Content-Type': 'application/json'})
+    assert c.getresponse().status == 403
+";
+
+#[test]
+fn refused_narrowing_is_recorded_and_a_flood_of_it_counted() {
+    let stage = with_planner();
+    let agents = stage
+        .daemon
+        .path("run-agents/agent.sock")
+        .display()
+        .to_string();
+    let agent = Agent::new(&stage.daemon, "planner");
+    let done = agent.run(&["python3", "-c", PROBE, &agents]).expect("runs");
+    assert_eq!(done.code(), 0, "{}", done.both());
+    let refused = |line: &Value| is(line, "session_refused");
+    let first = stage
+        .daemon
+        .audit_line("the refusal", refused)
+        .expect("record");
+    assert!(text(&first, "reason").contains("never wider"), "{first}");
+    assert_eq!(text(&first, "principal"), "planner");
+    let seen = || {
+        let lines = stage.daemon.audit()?;
+        let lines: Vec<&Value> = lines.iter().filter(|line| refused(line)).collect();
+        let dropped: u64 = lines
+            .iter()
+            .filter_map(|line| line["dropped"].as_u64())
+            .sum();
+        let counted =
+            dropped + u64::try_from(lines.iter().filter(|line| line["uid"].is_u64()).count())?;
+        Ok((counted == 100 && lines.len() < 70).then_some(()))
+    };
+    wait::until("all 100 to be counted", LIMIT, seen).expect("counted");
+}
+
+#[test]
+fn sessions_inside_sessions_leave_half_of_the_limit_to_others() {
+    let stage = Stage::with(|options| {
+        let roles = "roles:\n  analyst: {when: {as: [analyst, planner]}}";
+        options.policy = options.policy.replace("roles:\n  analyst: {}", roles);
+        options.limits = "{sessions: 6}".into();
+    });
+    let mut shell = Agent::new(&stage.daemon, "planner")
+        .shell()
+        .expect("a shell");
+    let line = nested(&stage, "--role analyst", "sleep 60");
+    for number in 2..5 {
+        let start = format!("{line} </dev/null >/dev/null 2>&1 &");
+        shell.run(&start, LIMIT).expect("starts");
+        wait::until("one more session", LIMIT, || {
+            Ok((sessions(&stage).len() == number).then_some(()))
+        })
+        .expect("started");
+    }
+    let (said, code) = shell.run(&line, LIMIT).expect("answers");
+    assert!(
+        code == 125 && said.contains("half of limits.sessions"),
+        "{said}"
+    );
+    stage.assert_works();
+}

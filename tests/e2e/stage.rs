@@ -1,9 +1,12 @@
 //! What nearly every test needs: the shop's server, a daemon with its policy, an agent.
 
+use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use portcullis_tests::agent::{Agent, Psql};
 use portcullis_tests::daemon::{Daemon, Options};
+use portcullis_tests::leftovers::cgroup2_mount;
 use portcullis_tests::paths::{Binaries, fixture, venv_python};
 use portcullis_tests::postgres::PostgresServer;
 use portcullis_tests::process::Finished;
@@ -99,6 +102,15 @@ impl Stage {
 /// The binaries beside this test program.
 pub fn binaries() -> Binaries {
     Binaries::built().expect("binaries")
+}
+
+/// The cgroup that a process of an agent is in.
+pub fn cgroup_of(pid: u32) -> PathBuf {
+    let lines = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("cgroup");
+    let path = lines.lines().find_map(|line| line.strip_prefix("0::/"));
+    let path = path.expect("a cgroup2 line");
+    assert!(path.contains("/s-"), "not in a session: {path}");
+    cgroup2_mount().expect("cgroup2").join(path)
 }
 
 /// The path and arguments that run one ignored test of this program.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use portcullis_tests::agent::Agent;
 use portcullis_tests::audit::{is, text};
-use portcullis_tests::issuer::{AUDIENCE, Issuer};
+use portcullis_tests::issuer::{AUDIENCE, CLIENT, Issuer};
 use portcullis_tests::{port, process, wait};
 use serde_json::Value;
 
@@ -214,4 +214,207 @@ fn only_the_same_subject_renews() {
         "{}",
         done.both()
     );
+}
+
+/// Renews the one session that is nobody's inner one; gives all sessions afterwards.
+fn renew(stage: &Stage, token: &str) -> Vec<Value> {
+    let all = sessions(stage);
+    let outer = all
+        .iter()
+        .find(|one| one["chain"] == serde_json::json!([]))
+        .expect("a session");
+    let mut command = stage.daemon.client();
+    command.args([
+        "renew",
+        outer["session"].as_str().expect("id"),
+        "--token-env",
+        "TOKEN",
+    ]);
+    let done = process::run(command.env("TOKEN", token), "", LIMIT).expect("runs");
+    assert_eq!(done.code(), 0, "{}", done.both());
+    sessions(stage)
+}
+
+#[test]
+fn a_time_that_was_asked_for_is_not_lifted_by_a_fresh_token() {
+    let issuer = provider();
+    let stage = stage(&issuer);
+    let token = issuer.agent_token().expect("a token");
+    let options = ["--token-env", "TOKEN", "--for", "100s"];
+    let agent = Agent::new(&stage.daemon, "")
+        .by(&options)
+        .env("TOKEN", &token);
+    let mut shell = agent.shell().expect("a shell");
+    shell.run("true", LIMIT).expect("runs");
+    let before = sessions(&stage)[0]["expires"].clone();
+    let after = renew(&stage, &issuer.agent_token().expect("a token"));
+    assert_eq!(after[0]["expires"], before);
+}
+
+#[test]
+fn an_inner_session_keeps_up_with_the_outer_one_when_it_is_renewed() {
+    let issuer = provider();
+    let stage = stage(&issuer);
+    let token = issuer.agent_token().expect("a token");
+    let agent = Agent::new(&stage.daemon, "")
+        .by(&["--token-env", "TOKEN"])
+        .env("TOKEN", &token);
+    let mut shell = agent.shell().expect("a shell");
+    let client = stage.daemon.client();
+    let (program, socket) = (client.get_program(), stage.daemon.path("run/control.sock"));
+    for time in ["", "--for 200s"] {
+        let line = format!(
+            "{} --socket {} run --role analyst {time} -- sleep 60 </dev/null >/dev/null 2>&1 &",
+            program.display(),
+            socket.display()
+        );
+        shell.run(&line, LIMIT).expect("starts");
+    }
+    wait::until("three sessions", LIMIT, || {
+        Ok((sessions(&stage).len() == 3).then_some(()))
+    })
+    .expect("three");
+    let own = sessions(&stage);
+    let own: Vec<&Value> = own.iter().map(|one| &one["expires"]).collect();
+    let bounded = own
+        .iter()
+        .min_by_key(|end| end.as_str())
+        .expect("three")
+        .to_string();
+    let mut last = own
+        .iter()
+        .max_by_key(|end| end.as_str())
+        .expect("three")
+        .to_string();
+    for _ in 0..4 {
+        let all = wait::until("a later end", LIMIT, || {
+            let all = renew(&stage, &issuer.agent_token()?);
+            let later = all.iter().map(|one| one["expires"].to_string()).max();
+            Ok((later.as_ref() > Some(&last)).then_some(all))
+        })
+        .expect("renewed");
+        let ends: Vec<String> = all.iter().map(|one| one["expires"].to_string()).collect();
+        last = ends.iter().max().expect("three").clone();
+        assert_eq!(
+            ends.iter().filter(|end| **end == last).count(),
+            2,
+            "{ends:?}"
+        );
+        assert_eq!(
+            ends.iter().filter(|end| **end == bounded).count(),
+            1,
+            "{ends:?}"
+        );
+    }
+}
+
+#[test]
+fn groups_that_a_fresh_token_lacks_count_at_once_for_unix_sockets_too() {
+    let issuer = provider();
+    let directory = tempfile::tempdir().expect("directory");
+    let helper = directory.path().join("helper");
+    let _listener = std::os::unix::net::UnixListener::bind(&helper).expect("bind");
+    let stage = Stage::with(|options| {
+        let when = |group| format!("when: {{issuer: '{}', groups: [{group}]}}", issuer.url());
+        let roles = format!(
+            "analyst: {{{}}}\n  helped: {{{}, unix_sockets: ['{}']}}",
+            when("dba"),
+            when("sre"),
+            helper.display()
+        );
+        options.policy = options.policy.replace("analyst: {}", &roles);
+        options.extra = format!(
+            "identity: {{issuers: [{{issuer: '{}', audience: {CLIENT}}}]}}\n",
+            issuer.url()
+        );
+    });
+    let token = issuer.user_token("alice").expect("a token");
+    let agent = Agent::new(&stage.daemon, "")
+        .by(&["--token-env", "TOKEN"])
+        .env("TOKEN", &token);
+    let mut shell = agent.shell().expect("a shell");
+    let connect = format!(
+        "python3 -c \"import socket; socket.socket(socket.AF_UNIX).connect('{}')\"",
+        helper.display()
+    );
+    assert_eq!(
+        shell.run(&connect, LIMIT).expect("runs"),
+        (String::new(), 0)
+    );
+    issuer.set_groups("alice", "dba").expect("groups");
+    renew(&stage, &issuer.user_token("alice").expect("a token"));
+    let (said, code) = shell.run(&connect, LIMIT).expect("runs");
+    assert!(code != 0 && said.contains("Permission denied"), "{said}");
+    assert_eq!(shell.run(&query(&stage), LIMIT).expect("psql").0, "300\n");
+}
+
+#[test]
+fn a_refused_renewal_is_recorded() {
+    let issuer = provider();
+    let stage = stage(&issuer);
+    let token = issuer.agent_token().expect("a token");
+    let agent = Agent::new(&stage.daemon, "")
+        .by(&["--token-env", "TOKEN"])
+        .env("TOKEN", &token);
+    let mut shell = agent.shell().expect("a shell");
+    shell.run("true", LIMIT).expect("runs");
+    let id = sessions(&stage)[0]["session"]
+        .as_str()
+        .expect("id")
+        .to_owned();
+    for (token, said) in [
+        (issuer.other_token().expect("a token"), "another principal"),
+        ("a.b.c".to_owned(), "token refused"),
+    ] {
+        let mut command = stage.daemon.client();
+        command
+            .args(["renew", &id, "--token-env", "TOKEN"])
+            .env("TOKEN", &token);
+        assert_eq!(
+            process::run(&mut command, "", LIMIT).expect("runs").code(),
+            1
+        );
+        stage
+            .daemon
+            .audit_line(said, |line| {
+                is(line, "session_refused")
+                    && text(line, "reason").contains(said)
+                    && text(line, "session") == id
+            })
+            .expect("record");
+    }
+}
+
+/// As Kubernetes gives out tokens: the file is a link into a directory that is a link, and
+/// that one is swapped.
+#[test]
+fn a_token_behind_links_that_are_swapped_renews_the_session() {
+    let issuer = provider();
+    let stage = stage(&issuer);
+    let home = stage.daemon.path("projected");
+    fs::create_dir(&home).expect("mkdir");
+    let swap = |name: &str, token: &str| {
+        fs::create_dir(home.join(name)).expect("mkdir");
+        fs::write(home.join(name).join("token"), token).expect("write");
+        std::os::unix::fs::symlink(name, home.join("..new")).expect("symlink");
+        fs::rename(home.join("..new"), home.join("..data")).expect("rename");
+    };
+    swap("..1", &issuer.agent_token().expect("a token"));
+    std::os::unix::fs::symlink("..data/token", home.join("token")).expect("symlink");
+    let file = home.join("token").display().to_string();
+    let agent = Agent::new(&stage.daemon, "").by(&["--token-file", &file]);
+    let mut shell = agent.shell().expect("a shell");
+    shell.run("true", LIMIT).expect("runs");
+    let before = sessions(&stage)[0]["expires"].clone();
+    let mut number = 1;
+    // Tokens count whole seconds: the first swap may bring no later end.
+    wait::until("a later end", LIMIT, || {
+        let old = format!("..{number}");
+        number += 1;
+        swap(&format!("..{number}"), &issuer.agent_token()?);
+        fs::remove_dir_all(home.join(old))?;
+        std::thread::sleep(Duration::from_secs(2));
+        Ok((sessions(&stage)[0]["expires"].as_str() > before.as_str()).then_some(()))
+    })
+    .expect("renewed");
 }

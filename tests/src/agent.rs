@@ -130,7 +130,12 @@ impl<'a> Agent<'a> {
 
     /// A shell in an agent session.
     pub fn shell(&self) -> Result<Shell> {
-        Dialogue::start(&mut self.command(&["sh"])).map(Shell)
+        self.shell_by(&["sh"])
+    }
+
+    /// A shell that these words become in the end.
+    pub fn shell_by(&self, words: &[&str]) -> Result<Shell> {
+        Dialogue::start(&mut self.command(words)).map(Shell)
     }
 
     /// A connected psql in an agent session. Errors show their SQLSTATE.

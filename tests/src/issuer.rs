@@ -100,6 +100,13 @@ impl Issuer {
         self.field("/token", &form, "id_token")
     }
 
+    /// From now on the user is in these groups, separated by commas.
+    pub fn set_groups(&self, user: &str, groups: &str) -> Result<()> {
+        let path = format!("/test/groups?user={user}&groups={groups}");
+        ensure!(self.call("GET", &path, "")? == "changed", "not changed");
+        Ok(())
+    }
+
     fn field(&self, path: &str, form: &str, name: &str) -> Result<String> {
         let answer = self.json(path, form)?;
         let token = answer[name].as_str();

@@ -1,9 +1,11 @@
-//! What a daemon under test could leave in the kernel: its cgroup, its bpffs, its pins.
+//! What a daemon under test could leave in the kernel: its cgroup, its bpffs, its pins; and
+//! what a container in that cgroup could, where the host has version 1 hierarchies too.
 //!
 //! Finding and removing are apart: the demo and the tests look first, and only the guard's
 //! last resort removes.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +13,9 @@ use anyhow::{Context, Result};
 use nix::mount::{MntFlags, umount2};
 
 use crate::wait;
+
+/// How long a cgroup may stay busy after its last process has ended.
+const GONE: Duration = Duration::from_secs(5);
 
 /// Where to look.
 #[derive(Debug, Clone)]
@@ -28,6 +33,9 @@ impl Leftovers {
     pub fn find(&self) -> Vec<String> {
         let mut found = Vec::new();
         if let Some(dir) = self.cgroup.as_ref().filter(|dir| dir.exists()) {
+            found.push(format!("cgroup {}", dir.display()));
+        }
+        for dir in self.version1() {
             found.push(format!("cgroup {}", dir.display()));
         }
         for pin in files_below(&self.bpffs.join(&self.pins)) {
@@ -57,6 +65,17 @@ impl Leftovers {
         })
     }
 
+    /// The directories of the same name in the version 1 hierarchies of a hybrid host: runc
+    /// makes its container's path in each of them, and takes only the last part away again.
+    fn version1(&self) -> Vec<PathBuf> {
+        let name = self.cgroup.as_ref().and_then(|dir| dir.file_name());
+        let mounts = mounts().into_iter().filter(|(_, kind)| kind == "cgroup");
+        name.into_iter()
+            .flat_map(|name| mounts.clone().map(move |(mount, _)| mount.join(name)))
+            .filter(|dir| dir.exists())
+            .collect()
+    }
+
     /// Removes what is there, without asking the daemon. Unmounting the guard's own bpffs
     /// drops its pins, and with them the last reference to the programs.
     pub fn sweep(&self) {
@@ -65,20 +84,29 @@ impl Leftovers {
         {
             eprintln!("umount {}: {error}", self.bpffs.display());
         }
-        let Some(dir) = self.cgroup.as_ref().filter(|dir| dir.exists()) else {
-            return;
-        };
         if let Err(error) = self.end_processes() {
             eprintln!("{error:#}");
         }
-        let mut all = directories_below(dir);
-        all.reverse();
-        for dir in all {
-            if let Err(error) = fs::remove_dir(&dir) {
-                eprintln!("rmdir {}: {error}", dir.display());
+        let own = self.cgroup.iter().filter(|dir| dir.exists()).cloned();
+        for dir in own.chain(self.version1()) {
+            if let Err(error) = wait::until("rmdir", GONE, || remove_tree(&dir)) {
+                eprintln!("{}: {error:#}", dir.display());
             }
         }
     }
+}
+
+/// Removes a cgroup and those below it; nothing if one of them is still in use.
+fn remove_tree(dir: &Path) -> Result<Option<()>> {
+    for dir in directories_below(dir).iter().rev() {
+        match fs::remove_dir(dir) {
+            Err(error) if error.kind() == ErrorKind::ResourceBusy => return Ok(None),
+            // Whoever made it has removed it.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            done => done.with_context(|| format!("rmdir {}", dir.display()))?,
+        }
+    }
+    Ok(Some(()))
 }
 
 /// Where the cgroup v2 hierarchy is mounted: not always at `/sys/fs/cgroup`.

@@ -38,7 +38,7 @@ enum Task {
     /// Run the unit, kernel and end-to-end tests (as root).
     Test(test::Args),
     /// Measure pgbench direct, through PgBouncer and through Portcullis; `gate`: what the
-    /// kernel hooks cost (as root).
+    /// kernel hooks cost; `run`: what the start of an agent does (as root).
     Bench(bench::Args),
     /// Check the rules of the house: arrows, sizes, unsafe, formatting, lints.
     Tidy(tidy::Args),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::capture::OwnFiles;
 use crate::config::{Config, DEFAULT_PATH};
-use crate::policy::{CredentialRef, Policy};
+use crate::policy::{CredentialRef, Policy, Tls};
 
 /// Directories that others use as well: there the one file is hidden, not its directory.
 const SHARED: [&str; 10] = [
@@ -19,8 +19,11 @@ pub(super) fn of_config(config: &Config) -> Vec<PathBuf> {
         config.gate.bpffs.clone(),
         config.policies.clone(),
         directory_or_file(&config.audit.file),
+        // Ours whole, whether or not the configuration is in it.
+        directory_or_file(Path::new(DEFAULT_PATH)),
+        // Elsewhere its directory may be anybody's.
+        config.file.clone(),
     ];
-    hidden.push(directory_or_file(Path::new(DEFAULT_PATH)));
     hidden.extend(systemd_credentials());
     hidden.extend(config.vault.secret_file().map(directory_or_file));
     hidden
@@ -28,34 +31,66 @@ pub(super) fn of_config(config: &Config) -> Vec<PathBuf> {
 
 /// Where the policy's credentials are, as far as they are files.
 pub(super) fn credentials(policy: &Policy) -> Vec<PathBuf> {
-    let mut hidden: Vec<PathBuf> = policy
-        .services()
-        .filter_map(|service| match &service.credential {
-            CredentialRef::File(path) => Some(directory_or_file(path)),
-            // The configuration knows where the others are.
-            _ => None,
-        })
-        .collect();
+    let files = credential_files(policy);
+    let mut hidden: Vec<PathBuf> = files.map(directory_or_file).collect();
     hidden.sort();
     hidden.dedup();
     hidden
 }
 
-/// What the kernel programs hold against every session, whoever started it: the same files,
-/// each credential by itself too (its directory may be shared, or its path a link), and the
-/// daemon's own program.
-pub(super) fn from_every_session(of_config: &[PathBuf], policy: &Policy) -> OwnFiles {
-    let files = policy
+fn credential_files(policy: &Policy) -> impl Iterator<Item = &Path> {
+    policy
         .services()
         .filter_map(|service| match &service.credential {
-            CredentialRef::File(path) => Some(path.clone()),
+            CredentialRef::File(path) => Some(path.as_path()),
+            // The configuration knows where the others are.
             _ => None,
-        });
-    let mut hidden = [of_config, &credentials(policy)].concat();
-    hidden.extend(files);
+        })
+}
+
+/// What the daemon believes or runs: who can change it decides for the daemon.
+pub(super) fn kept_of_config(config: &Config) -> Vec<PathBuf> {
+    let issuers = config.identity.issuers.iter();
+    let issuers = issuers.flat_map(|issuer| [&issuer.jwks_file, &issuer.ca]);
+    let mut kept: Vec<PathBuf> = issuers.flatten().cloned().collect();
+    kept.extend(config.vault.ca.clone());
+    kept.extend(std::env::current_exe());
+    kept
+}
+
+fn kept_of_policy(policy: &Policy) -> impl Iterator<Item = PathBuf> {
+    policy.services().flat_map(|service| {
+        let ca = match &service.tls {
+            Tls::VerifyFull { ca } => ca.clone(),
+            Tls::Disable => None,
+        };
+        let program = match &service.credential {
+            CredentialRef::Exec(helper) => helper.argv.first().map(PathBuf::from),
+            _ => None,
+        };
+        ca.into_iter().chain(program)
+    })
+}
+
+/// What the kernel programs hold against every session, whoever started it: the same files,
+/// each secret by itself too (its directory may be shared, or its path a link), and, against
+/// changes, what the daemon believes or runs.
+pub(super) fn from_every_session(of_config: &OwnFiles, policy: &Policy) -> OwnFiles {
+    let mut own = of_config.clone();
+    own.hidden.extend(credentials(policy));
+    own.hidden
+        .extend(credential_files(policy).map(Path::to_owned));
+    own.kept.extend(kept_of_policy(policy));
+    own
+}
+
+/// The configuration's part of it.
+pub(super) fn by_config(config: &Config) -> OwnFiles {
+    let mut hidden = of_config(config);
+    hidden.extend(config.vault.secret_file().map(Path::to_owned));
     OwnFiles {
         hidden,
-        kept: std::env::current_exe().into_iter().collect(),
+        kept: kept_of_config(config),
     }
 }
 
@@ -87,18 +122,53 @@ mod tests {
     }
 
     #[test]
+    fn what_the_daemon_believes_and_runs_is_kept_and_its_secrets_are_hidden_by_themselves() {
+        let text = "version: 1\nservices:\n  a: {proto: postgres, at: ['db.corp:1'], \
+                    tls: verify-full, ca: /srv/ca.pem, user: u, credential: {exec: [/opt/give, x]}}\n  \
+                    b: {proto: postgres, at: ['127.0.0.1:1'], tls: disable, user: u, \
+                    credential: file:/srv/secret}\n";
+        let (policy, _) = Policy::from_texts([("p.yaml", text)], 1).expect("policy");
+        let text = "identity: {issuers: [{issuer: 'https://i', audience: a, \
+                    jwks_file: /srv/keys.json, ca: /srv/issuer.pem}]}\n\
+                    vault: {address: 'https://v', ca: /srv/vault.pem, token_file: /srv/v/token}\n";
+        let mut config = Config::parse(text).expect("config");
+        config.file = "/opt/p.yaml".into();
+        let own = from_every_session(&by_config(&config), &policy);
+        for path in [
+            "/srv/ca.pem",
+            "/srv/keys.json",
+            "/srv/issuer.pem",
+            "/srv/vault.pem",
+            "/opt/give",
+        ] {
+            assert!(own.kept.contains(&path.into()), "{path}: {:?}", own.kept);
+        }
+        for path in ["/opt/p.yaml", "/srv/v", "/srv/v/token", "/srv/secret"] {
+            assert!(
+                own.hidden.contains(&path.into()),
+                "{path}: {:?}",
+                own.hidden
+            );
+        }
+    }
+
+    #[test]
     fn the_directories_of_credentials_are_found() {
         let text = "version: 1\nservices:\n  a: {proto: postgres, at: ['127.0.0.1:1'], \
                     tls: disable, user: u, credential: file:/etc/portcullis/secrets/a}\n";
         let (policy, _) = Policy::from_texts([("p.yaml", text)], 1).expect("policy");
         assert_eq!(credentials(&policy), [Path::new("/etc/portcullis/secrets")]);
-        let own = from_every_session(&["/run/portcullis".into()], &policy);
+        let config = OwnFiles {
+            hidden: vec!["/run/portcullis".into()],
+            kept: vec![],
+        };
+        let own = from_every_session(&config, &policy);
         let all = [
             "/run/portcullis",
             "/etc/portcullis/secrets",
             "/etc/portcullis/secrets/a",
         ];
         assert_eq!(own.hidden, all.map(PathBuf::from));
-        assert_eq!(own.kept, [std::env::current_exe().expect("a program")]);
+        assert_eq!(own.kept, Vec::<PathBuf>::new());
     }
 }

@@ -8,12 +8,17 @@ use std::path::Path;
 /// rights and has no capabilities. All three are inherited and can't be taken back.
 pub(super) fn is_confined(cgroup: &Path) -> bool {
     let processes = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
-    let own = processes.lines().all(|pid| {
-        // One that has ended meanwhile is no longer in the session.
-        let status = fs::read_to_string(format!("/proc/{pid}/status"));
-        status.map_or(true, |status| is_confined_status(&status))
-    });
+    let own = processes
+        .lines()
+        .filter_map(|pid| pid.parse().ok())
+        .all(is_confined_process);
     own && children(cgroup).iter().all(|child| is_confined(child))
+}
+
+/// The same of one process; one that has ended is no longer in the session.
+pub(super) fn is_confined_process(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"));
+    status.map_or(true, |status| is_confined_status(&status))
 }
 
 fn children(cgroup: &Path) -> Vec<std::path::PathBuf> {

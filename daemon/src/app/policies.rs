@@ -1,6 +1,7 @@
 //! The policy in force: loaded at start or the daemon does not start; reloaded whole or
 //! not at all.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +25,8 @@ pub(super) struct Policies {
     problem: Mutex<String>,
     audit: Arc<AuditLog>,
     vault: Arc<Vault>,
+    /// Those that the configuration lists.
+    issuers: BTreeSet<String>,
     changed: watch::Sender<u64>,
 }
 
@@ -69,6 +72,7 @@ impl Policies {
         path: &Path,
         (policy, warnings): Loaded,
         vault: Arc<Vault>,
+        issuers: BTreeSet<String>,
         audit: Arc<AuditLog>,
     ) -> anyhow::Result<Self> {
         let policies = Self {
@@ -78,6 +82,7 @@ impl Policies {
             problem: Mutex::default(),
             audit,
             vault,
+            issuers,
             changed: watch::Sender::new(1),
         };
         policies.taken(1, &warnings)?;
@@ -131,9 +136,17 @@ impl Policies {
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        // Said now, not when the first agent is turned away for it; the file may still be
-        // put right without a reload.
+        // Said now, not when the first agent is turned away for it; a credential's file may
+        // still be put right without a reload.
         let policy = self.current.load();
+        let asked: BTreeSet<&str> = policy.issuers().collect();
+        for issuer in asked.iter().filter(|asked| !self.issuers.contains(**asked)) {
+            tracing::warn!(
+                "a role asks for tokens of `{}`, which identity.issuers of the configuration does \
+                 not list: none of them is accepted",
+                issuer.escape_debug()
+            );
+        }
         for service in policy.services() {
             if let Err(error) = self.vault.check(&service.credential) {
                 tracing::warn!("service {}: {error}", service.name);

@@ -5,22 +5,22 @@ mod begin;
 mod bound;
 mod ending;
 mod inside;
+mod refused;
+mod renewal;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::Serialize;
-
 use super::namespaces::Namespaces;
 use super::policies::Policies;
 use super::{hidden, launched, unix};
-use crate::audit::{Context, Event, Record, SessionContext};
-use crate::capture::{CaptureError, Gate, MissingLayer, cgroupfs};
+use crate::audit::{Context, SessionContext};
+use crate::capture::{CaptureError, Gate, MissingLayer, OwnFiles, cgroupfs};
 use crate::config::Config;
 use crate::control::api::{
     Claim, DegradedInfo, LayerInfo, Renewed, SessionInfo, StartSession, Started, Status,
 };
-use crate::control::server::{ControlError, Waiting};
+use crate::control::server::{Asked, ControlError, Waiting};
 use crate::control::{Peer, SessionsHandle, agent_socket};
 use crate::identity::token::Verifier;
 use crate::identity::{AgentSession, Expiry, Now, Registry};
@@ -30,6 +30,9 @@ use crate::proxy::Proxy;
 use crate::types::{CgroupId, Principal, Proof, Secret};
 pub(super) use adopt::adopt;
 use begin::Beginning;
+use refused::Refusals;
+
+const OVER_AT_ONCE: &str = "the session would be over at once: get a fresh token";
 
 /// What sessions are made of.
 pub(super) struct Parts {
@@ -50,14 +53,17 @@ pub(super) struct Sessions {
     audit_file: PathBuf,
     /// What agents of root do not see.
     hide: Vec<PathBuf>,
+    /// What the kernel programs hold against all, without the policy's part.
+    own: OwnFiles,
     /// Of the control socket.
     control_group: Option<u32>,
     /// What every agent may connect to.
     agent_socket: PathBuf,
     /// Of the cgroup2 file system.
     mount_point: PathBuf,
-    /// Held by whoever begins, changes or ends sessions.
+    /// Held by whoever begins, changes or ends sessions. Never while waiting for others.
     changes: Mutex<()>,
+    refusals: Refusals,
 }
 
 impl Sessions {
@@ -69,9 +75,11 @@ impl Sessions {
             limit: config.limits.sessions,
             audit_file,
             hide: hidden::of_config(config),
+            own: hidden::by_config(config),
             control_group: control_group(config),
             agent_socket: agent_socket(&config.socket()),
             changes: Mutex::default(),
+            refusals: Refusals::default(),
         })
     }
 
@@ -82,21 +90,26 @@ impl Sessions {
 
     /// Tells the kernel which unix sockets each session may reach by the policy of now.
     pub(super) fn allow_unix_sockets(&self) {
-        let policy = self.parts.proxy.policy.load();
+        // A session that ends meanwhile would leave its part in the kernel's list.
+        let _changes = self.changes();
         for session in self.parts.registry.list() {
             if session.ending.is_none()
-                && let Err(error) =
-                    unix::allow(&self.parts.gate, &session, &policy, &self.agent_socket)
+                && let Err(error) = self.allow_unix_sockets_of(&session)
             {
                 tracing::error!("unix sockets of session {}: {error}", session.id);
             }
         }
     }
 
+    fn allow_unix_sockets_of(&self, session: &AgentSession) -> Result<(), CaptureError> {
+        let policy = self.parts.proxy.policy.load();
+        unix::allow(&self.parts.gate, session, &policy, &self.agent_socket)
+    }
+
     /// Tells the kernel which files no session may read or change, by the policy of now.
     pub(super) fn hide_files(&self) -> Result<(), CaptureError> {
         let policy = self.parts.proxy.policy.load();
-        let own = hidden::from_every_session(&self.hide, &policy);
+        let own = hidden::from_every_session(&self.own, &policy);
         self.parts.gate.set_own_files(&own)
     }
 
@@ -145,29 +158,45 @@ impl Sessions {
         Ok(roles)
     }
 
-    /// When a session of this principal that is to last `seconds` ends.
-    fn expiry_of(
+    fn now(&self) -> Result<Now, ControlError> {
+        let clock = |error| ControlError::Unavailable(format!("clock_gettime: {error}"));
+        Now::read().map_err(clock)
+    }
+
+    /// When what a principal's roles rest on runs out.
+    fn proven(&self, principal: &Principal, now: Now) -> Option<Expiry> {
+        let end = self.parts.proxy.policy.load().lifetime(principal)?;
+        Some(Expiry::at(end, now))
+    }
+
+    /// The end that is asked for, and the nearest of all there are; refused if that is past.
+    fn ends(
         &self,
         principal: &Principal,
         seconds: Option<u64>,
-    ) -> Result<Option<Expiry>, ControlError> {
-        let clock = |error| ControlError::Unavailable(format!("clock_gettime: {error}"));
-        let now = Now::read().map_err(clock)?;
-        let by_proof = self.parts.proxy.policy.load().lifetime(principal);
-        let asked = seconds.map(|seconds| {
+        outer: Option<Expiry>,
+    ) -> Result<(Option<Expiry>, Option<Expiry>), ControlError> {
+        let now = self.now()?;
+        let limit = seconds.map(|seconds| {
             let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
-            now.wall.saturating_add(seconds)
+            Expiry::at(now.wall.saturating_add(seconds), now)
         });
-        let nearest = [by_proof, asked].into_iter().flatten().min();
+        let all = [limit, self.proven(principal, now), outer];
+        let nearest = all.into_iter().fold(None, Expiry::nearer);
         // A token may be taken a little after its end, because clocks differ.
-        if nearest.is_some_and(|wall| wall <= now.wall) {
-            let text = "the session would be over at once: get a fresh token";
-            return Err(ControlError::Invalid(text.into()));
+        if nearest.is_some_and(|nearest| nearest.has_passed(now)) {
+            return Err(ControlError::Invalid(OVER_AT_ONCE.into()));
         }
-        Ok(nearest.map(|wall| Expiry::at(wall, now)))
+        Ok((limit, nearest))
     }
 
-    fn info(&self, policy: &Policy, session: &AgentSession) -> SessionInfo {
+    /// With a look at each of its processes.
+    fn looked_at(&self, session: &AgentSession) -> SessionInfo {
+        let launcher = launched::is_confined(&session.path);
+        self.info(&self.parts.proxy.policy.load(), session, launcher)
+    }
+
+    fn info(&self, policy: &Policy, session: &AgentSession, launcher: bool) -> SessionInfo {
         let chain = session.chain.iter().map(ToString::to_string);
         SessionInfo {
             session: session.id.to_string(),
@@ -180,7 +209,7 @@ impl Sessions {
             expires: text_of(session.expiry),
             ended: session.ending.map(|ending| ending.name().to_owned()),
             cgroup: session.path.display().to_string(),
-            launcher: launched::is_confined(&session.path),
+            launcher,
         }
     }
 }
@@ -229,14 +258,6 @@ fn roles(policy: &Policy, principal: &Principal) -> Vec<String> {
         .collect()
 }
 
-#[derive(Serialize)]
-struct RefusedBody<'a> {
-    reason: String,
-    claim: &'a str,
-    uid: u32,
-    pid: u32,
-}
-
 impl SessionsHandle for Sessions {
     fn may_ask(&self, peer: Peer) -> Result<(), ControlError> {
         let refuse = |why: String| Err(ControlError::Forbidden(why));
@@ -277,8 +298,10 @@ impl SessionsHandle for Sessions {
             [] => principal,
             asked => inside::narrowed(&policy, &principal, asked)?,
         };
+        let (limit, expiry) = self.ends(&principal, request.seconds, None)?;
         let what = Beginning {
-            expiry: self.expiry_of(&principal, request.seconds)?,
+            limit,
+            expiry,
             principal,
             chain: Vec::new(),
             parent: self.parts.gate.enforced().to_owned(),
@@ -286,19 +309,8 @@ impl SessionsHandle for Sessions {
         self.start_session(peer, what)
     }
 
-    fn refused(&self, peer: Peer, claim: &Claim, why: &ControlError) {
-        let body = RefusedBody {
-            reason: why.to_string(),
-            claim: match claim {
-                Claim::As(name) => name,
-                Claim::Token(_) => "a token",
-            },
-            uid: peer.uid,
-            pid: peer.pid,
-        };
-        let context = Context::default();
-        let record = Record::new(Event::SessionRefused, &context, &body);
-        self.parts.proxy.audit.append_later(&record);
+    fn refused(&self, peer: Peer, asked: &Asked<'_>, why: &ControlError) {
+        self.record_refusal(peer, asked, why);
     }
 
     fn renew(&self, peer: Peer, id: &str, fresh: &Principal) -> Result<Renewed, ControlError> {
@@ -313,12 +325,16 @@ impl SessionsHandle for Sessions {
     }
 
     fn list(&self) -> Vec<SessionInfo> {
-        let policy = self.parts.proxy.policy.load();
         let sessions = self.parts.registry.list();
         sessions
             .iter()
-            .map(|session| self.info(&policy, session))
+            .map(|session| self.looked_at(session))
             .collect()
+    }
+
+    fn show(&self, id: &str) -> Option<SessionInfo> {
+        let session = self.parts.registry.by_id(id)?;
+        Some(self.looked_at(&session))
     }
 
     fn metrics(&self) -> String {

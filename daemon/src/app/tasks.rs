@@ -9,6 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::bindings::Tree;
@@ -23,6 +24,8 @@ use crate::proxy::{self, Destinations, Proxy};
 
 /// How soon an empty session is noticed.
 const REAP: Duration = Duration::from_millis(250);
+/// How soon the end of a flood of refusals is told.
+const TELL: Duration = Duration::from_secs(1);
 /// How long late audit lines may wait.
 const FLUSH: Duration = Duration::from_millis(100);
 /// How often services' names are resolved anew, and the daemon's own files looked for.
@@ -80,7 +83,9 @@ pub(super) fn spawn(parts: Parts) {
     tokio::spawn(recorder.run(events));
     namespaces::watch(&namespaces);
     let reaper = Arc::clone(&sessions);
-    tokio::spawn(every(REAP, move || reaper.reap()));
+    tokio::spawn(every_aside(REAP, move || reaper.reap()));
+    let teller = Arc::clone(&sessions);
+    tokio::spawn(every(TELL, move || teller.tell_dropped()));
     tokio::spawn(every(FLUSH, move || {
         if let Err(error) = audit.flush() {
             proxy.report(&error.to_string());
@@ -97,6 +102,20 @@ async fn every(period: Duration, mut work: impl FnMut()) {
     loop {
         ticks.tick().await;
         work();
+    }
+}
+
+/// The same for work that waits, on a thread that serves nobody; never twice at once.
+async fn every_aside(period: Duration, work: impl Fn() + Send + Sync + 'static) {
+    let work = Arc::new(work);
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let work = Arc::clone(&work);
+        if let Err(error) = spawn_blocking(move || work()).await {
+            tracing::error!("a task of the daemon failed: {error}");
+        }
     }
 }
 
@@ -120,10 +139,16 @@ async fn follow_policy(reach: Reach, sessions: Arc<Sessions>) {
             changed = changes.changed() => if changed.is_err() { return },
             () = sleep(RESOLVE) => {}
         }
-        sessions.allow_unix_sockets();
-        sessions.bind_anew();
-        if let Err(error) = sessions.hide_files() {
-            tracing::error!("files to hide from sessions: {error}");
+        let aside = Arc::clone(&sessions);
+        let followed = spawn_blocking(move || {
+            aside.allow_unix_sockets();
+            aside.bind_anew();
+            aside.hide_files()
+        });
+        match followed.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("files to hide from sessions: {error}"),
+            Err(error) => tracing::error!("a task of the daemon failed: {error}"),
         }
         if let Err(error) = reach.refresh().await {
             tracing::error!("destinations: {error}");

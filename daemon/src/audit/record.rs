@@ -276,10 +276,10 @@ impl<'a> Record<'a> {
         let start = line.len();
         self.body.write(line)?;
         // The body's own opening brace becomes the comma that joins it to the rest.
-        match line.get(start..) {
-            Some(b"{}" | b"null") => line.truncate(start),
-            Some([b'{', ..]) => {
-                line[start] = b',';
+        match line.get_mut(start..) {
+            Some([b'{', b'}'] | [b'n', b'u', b'l', b'l']) => line.truncate(start),
+            Some([brace @ b'{', ..]) => {
+                *brace = b',';
                 line.pop();
             }
             _ => return Err(serde::ser::Error::custom("a body must be an object")),

@@ -34,17 +34,29 @@ pub struct OwnFiles {
 /// Inode and device -> bits.
 type Wanted = HashMap<HiddenKey, u32>;
 
-/// Makes the map hold these and nothing else; what stays is there all the time.
+/// Makes the map hold these and nothing else; what stays is there all the time. What can't
+/// be looked at keeps the others from nothing.
 pub(super) fn set(table: &Table<HiddenKey, u32>, files: &OwnFiles) -> Result<(), CaptureError> {
-    let wanted = Finder::new()?.find(files)?;
-    for (key, bits) in &wanted {
-        table.insert(*key, *bits)?;
+    let (wanted, found) = Finder::new()?.find(files);
+    let inserted = insert(table, &wanted);
+    // What could not be looked at may be among the old entries: then they stay.
+    if found.is_ok() {
+        let present: HashSet<HiddenKey> = table.keys()?.into_iter().collect();
+        for key in present.iter().filter(|key| !wanted.contains_key(key)) {
+            table.remove(key)?;
+        }
     }
-    let present: HashSet<HiddenKey> = table.keys()?.into_iter().collect();
-    for key in present.iter().filter(|key| !wanted.contains_key(key)) {
-        table.remove(key)?;
+    // The old entries may have been what it had no room for.
+    inserted.or_else(|_| insert(table, &wanted)).and(found)
+}
+
+/// As many as there is room for; the first error.
+fn insert(table: &Table<HiddenKey, u32>, wanted: &Wanted) -> Result<(), CaptureError> {
+    let mut result = Ok(());
+    for (key, bits) in wanted {
+        result = result.and(table.insert(*key, *bits));
     }
-    Ok(())
+    result
 }
 
 /// Knows the mounts of this moment.
@@ -64,15 +76,17 @@ impl Finder {
         })
     }
 
-    fn find(mut self, files: &OwnFiles) -> Result<Wanted, CaptureError> {
+    /// All that can be found, and the first error.
+    fn find(mut self, files: &OwnFiles) -> (Wanted, Result<(), CaptureError>) {
         let all = hidden::READ | hidden::WRITE | hidden::NAME;
-        for path in &files.hidden {
-            self.add(path, all)?;
+        let kept = hidden::WRITE | hidden::NAME;
+        let hidden = files.hidden.iter().map(|path| (path, all));
+        let kept = files.kept.iter().map(|path| (path, kept));
+        let mut result = Ok(());
+        for (path, bits) in hidden.chain(kept) {
+            result = result.and(self.add(path, bits));
         }
-        for path in &files.kept {
-            self.add(path, hidden::WRITE | hidden::NAME)?;
-        }
-        Ok(self.wanted)
+        (self.wanted, result)
     }
 
     /// A path, where its links lead, and the names on both ways, which no session may take
@@ -102,14 +116,16 @@ impl Finder {
         let Some(entries) = there(fs::read_dir(path), path)? else {
             return Ok(());
         };
+        let mut result = Ok(());
         for entry in entries {
-            let entry = entry.map_err(CaptureError::io("readdir", path))?;
             if self.is_full(path) {
                 break;
             }
-            self.add_all(&entry.path(), bits, depth - 1)?;
+            let entry = entry.map_err(CaptureError::io("readdir", path));
+            let added = entry.and_then(|entry| self.add_all(&entry.path(), bits, depth - 1));
+            result = result.and(added);
         }
-        Ok(())
+        result
     }
 
     /// The directory is hidden all the same, with what is below it.
@@ -187,7 +203,9 @@ mod tests {
             kept: vec![],
         };
         let finder = || Finder::new().expect("mounts");
-        (finder(), finder().find(&files).expect("found"))
+        let (wanted, result) = finder().find(&files);
+        result.expect("all of it can be looked at");
+        (finder(), wanted)
     }
 
     #[test]
@@ -218,6 +236,24 @@ mod tests {
         assert_eq!(bits(&path("real/secret")), Some(7));
         assert_eq!(bits(&path("way")), Some(hidden::NAME));
         assert_eq!(bits(&path("real")), Some(hidden::NAME));
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_keeps_the_others_from_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| dir.path().join(name);
+        symlink(path("loop"), path("loop")).expect("symlink");
+        fs::write(path("secret"), "x").expect("write");
+        let files = OwnFiles {
+            hidden: vec![path("loop"), path("secret")],
+            kept: vec![],
+        };
+        let finder = || Finder::new().expect("mounts");
+        let (wanted, result) = finder().find(&files);
+        let error = result.expect_err("a loop").to_string();
+        assert!(error.contains("loop"), "{error}");
+        let key = finder().key(&path("secret")).expect("key");
+        assert_eq!(wanted.get(&key), Some(&7));
     }
 
     #[test]

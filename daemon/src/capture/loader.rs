@@ -233,12 +233,11 @@ fn meta_map(object: &mut Ebpf) -> Result<Array<&mut MapData, Meta>, CaptureError
 }
 
 /// FNV-1a: tells builds apart, protects nothing.
-const fn hash(bytes: &[u8]) -> u64 {
+const fn hash(mut bytes: &[u8]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    let mut at = 0;
-    while at < bytes.len() {
-        hash = (hash ^ bytes[at] as u64).wrapping_mul(0x0100_0000_01b3);
-        at += 1;
+    while let [byte, rest @ ..] = bytes {
+        hash = (hash ^ *byte as u64).wrapping_mul(0x0100_0000_01b3);
+        bytes = rest;
     }
     hash
 }

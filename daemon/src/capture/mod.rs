@@ -248,6 +248,16 @@ impl Gate {
         self.maps.unix.set(id, &[])
     }
 
+    /// Whether the session has ended as far as the kernel knows; it remembers when the
+    /// daemon is dead.
+    ///
+    /// # Errors
+    /// The map can't be read.
+    pub fn has_ended(&self, id: CgroupId) -> Result<bool, CaptureError> {
+        let session = self.maps.sessions.get(&id.0)?;
+        Ok(session.is_some_and(|session| session.flags & SESSION_ENDED != 0))
+    }
+
     /// The cgroup is gone, or in no session any more.
     ///
     /// # Errors

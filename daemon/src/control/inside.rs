@@ -4,11 +4,12 @@
 //! process which session it is in, and makes narrower ones. So many connections at once,
 //! and a request must come in time: a hostile agent costs the daemon no more.
 
+use std::collections::HashMap;
 use std::fs::{DirBuilder, Permissions, set_permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, State};
@@ -22,10 +23,16 @@ use tokio::time::{sleep, timeout};
 
 use super::Peer;
 use super::api::{Narrow, SessionInfo, Started};
-use super::server::{Caller, ControlError, SocketError, bind_private};
+use super::server::{Caller, ControlError, SocketError, aside, bind_private};
+use crate::types::CgroupId;
 
 /// Connections at once.
-const CONNECTIONS: usize = 64;
+const CONNECTIONS: usize = 512;
+/// Of these for one outermost session with all that is inside it; also for all who are in
+/// none together.
+const EACH: usize = 8;
+/// Requests that are worked on at once.
+const AT_WORK: usize = 2;
 /// How long one may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Requests are a few names.
@@ -33,11 +40,17 @@ const BODY_LIMIT: usize = 16 * 1024;
 
 /// What the server needs from the rest of the daemon.
 pub trait InsideHandle: Send + Sync + 'static {
+    /// The outermost session that the caller is in, ended or not.
+    fn outermost(&self, peer: Peer) -> Option<CgroupId>;
+
     /// The session that the caller is in.
     fn own(&self, peer: Peer) -> Result<SessionInfo, ControlError>;
 
     /// Makes a narrower session and puts the caller into it.
     fn narrow(&self, peer: Peer, request: &Narrow) -> Result<Started, ControlError>;
+
+    /// A narrower session was asked for and refused.
+    fn refused(&self, peer: Peer, why: &ControlError);
 }
 
 /// Opens the socket, which everybody may connect to, in a directory that only the daemon
@@ -70,7 +83,8 @@ type Handle = Arc<dyn InsideHandle>;
 
 /// Serves for as long as it is polled.
 pub async fn serve(listener: UnixListener, handle: Handle) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let (places, shares) = (Arc::new(Semaphore::new(CONNECTIONS)), Shares::default());
+    let at_work = Arc::new(Semaphore::new(AT_WORK));
     loop {
         // Who is one too many waits in the listener's queue.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -78,7 +92,18 @@ pub async fn serve(listener: UnixListener, handle: Handle) {
         };
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(answer(stream, Arc::clone(&handle), place));
+                let caller = Caller::of(&stream);
+                let outermost = caller.peer().ok().and_then(|peer| handle.outermost(peer));
+                // Who has its share already is shown out at once.
+                if let Some(share) = shares.take(outermost) {
+                    let (handle, at_work) = (Arc::clone(&handle), Arc::clone(&at_work));
+                    let asked = Arc::new(Visit {
+                        handle,
+                        caller,
+                        at_work,
+                    });
+                    tokio::spawn(answer(stream, asked, (place, share)));
+                }
             }
             Err(error) => {
                 tracing::warn!("the agents' socket: accept: {error}");
@@ -88,13 +113,76 @@ pub async fn serve(listener: UnixListener, handle: Handle) {
     }
 }
 
-async fn answer(stream: UnixStream, handle: Handle, _place: OwnedSemaphorePermit) {
-    let caller = Caller::of(&stream);
+/// How many connections each outermost session has.
+#[derive(Debug, Clone, Default)]
+struct Shares(Arc<Mutex<HashMap<Option<CgroupId>, usize>>>);
+
+/// One connection's part, given back when it is dropped.
+#[derive(Debug)]
+struct Share(Shares, Option<CgroupId>);
+
+impl Shares {
+    fn take(&self, whose: Option<CgroupId>) -> Option<Share> {
+        let mut shares = self.lock();
+        let taken = shares.entry(whose).or_default();
+        if *taken >= EACH {
+            return None;
+        }
+        *taken += 1;
+        Some(Share(self.clone(), whose))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Option<CgroupId>, usize>> {
+        // Numbers only.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut shares = self.0.lock();
+        if let Some(taken) = shares.get_mut(&self.1) {
+            *taken -= 1;
+            if *taken == 0 {
+                shares.remove(&self.1);
+            }
+        }
+    }
+}
+
+/// One connection, and whom it asks.
+struct Visit {
+    handle: Handle,
+    caller: Caller,
+    at_work: Arc<Semaphore>,
+}
+
+impl Visit {
+    /// Aside, and few at once: however much there is to do for agents, others are served.
+    async fn work<T: Send + 'static>(
+        self: Arc<Self>,
+        work: impl FnOnce(&Self, Peer) -> Result<T, ControlError> + Send + 'static,
+    ) -> Result<Json<T>, ControlError> {
+        let busy = |_| ControlError::Unavailable("the daemon stops".into());
+        let turn = Arc::clone(&self.at_work)
+            .acquire_owned()
+            .await
+            .map_err(busy)?;
+        aside(move || {
+            let _turn = turn;
+            let peer = self.caller.peer()?;
+            work(&self, peer).map(Json)
+        })
+        .await?
+    }
+}
+
+async fn answer(stream: UnixStream, visit: Arc<Visit>, _place: (OwnedSemaphorePermit, Share)) {
     let router = Router::new()
         .route("/v1/self", get(own))
         .route("/v1/self/sessions", post(narrow))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .with_state((handle, caller));
+        .with_state(visit);
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
@@ -104,22 +192,39 @@ async fn answer(stream: UnixStream, handle: Handle, _place: OwnedSemaphorePermit
     let _ = timeout(PATIENCE, connection).await;
 }
 
-async fn own(
-    State((handle, caller)): State<(Handle, Caller)>,
-) -> Result<Json<SessionInfo>, ControlError> {
-    let info = handle.own(caller.peer()?)?;
-    // Asked last: whoever had this pid by now was looked at above.
-    caller.still_lives()?;
-    Ok(Json(info))
+async fn own(State(visit): State<Arc<Visit>>) -> Result<Json<SessionInfo>, ControlError> {
+    let look = |visit: &Visit, peer| {
+        let info = visit.handle.own(peer)?;
+        // Asked last: whoever had this pid by now was looked at above.
+        visit.caller.still_lives()?;
+        Ok(info)
+    };
+    visit.work(look).await
 }
 
 async fn narrow(
-    State((handle, caller)): State<(Handle, Caller)>,
+    State(visit): State<Arc<Visit>>,
     Json(request): Json<Narrow>,
 ) -> Result<Json<Started>, ControlError> {
-    let peer = caller.peer()?;
-    handle.own(peer)?;
-    // Asked last, as above.
-    caller.still_lives()?;
-    handle.narrow(peer, &request).map(Json)
+    let start = move |visit: &Visit, peer| {
+        let before = visit.handle.outermost(peer);
+        // Asked last, as above.
+        visit.caller.still_lives()?;
+        let started = match before {
+            Some(_) => visit.handle.narrow(peer, &request),
+            None => Err(ControlError::Forbidden(NOT_INSIDE.into())),
+        };
+        if let Err(error) = &started {
+            visit.handle.refused(peer, error);
+        }
+        started
+    };
+    visit.work(start).await
 }
+
+/// What outsiders are told.
+pub const NOT_INSIDE: &str = "you are in no agent session: use the control socket";
+
+#[cfg(test)]
+#[path = "inside_tests.rs"]
+mod tests;

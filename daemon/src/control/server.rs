@@ -57,6 +57,36 @@ pub enum ControlError {
     Unavailable(String),
 }
 
+/// What was asked for when it is refused.
+#[derive(Debug, Clone, Copy)]
+pub enum Asked<'a> {
+    /// A session.
+    Session(&'a Claim),
+    /// More time for the session of this id.
+    Renewal(&'a str),
+    /// From inside a session: a narrower one.
+    Narrower,
+}
+
+impl Asked<'_> {
+    /// The word for records.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Session(_) => "session",
+            Self::Renewal(_) => "renewal",
+            Self::Narrower => "narrower_session",
+        }
+    }
+
+    /// Whom the asker named; a token is not repeated.
+    pub fn claim(&self) -> Option<&str> {
+        match self {
+            Self::Session(Claim::As(name)) => Some(name),
+            Self::Session(Claim::Token(_)) | Self::Renewal(_) | Self::Narrower => None,
+        }
+    }
+}
+
 /// An answer that takes time.
 pub type Waiting<'a, T> = Pin<Box<dyn Future<Output = Result<T, ControlError>> + Send + 'a>>;
 
@@ -76,8 +106,8 @@ pub trait SessionsHandle: Send + Sync + 'static {
         request: &StartSession,
     ) -> Result<Started, ControlError>;
 
-    /// A session was asked for and refused.
-    fn refused(&self, peer: Peer, claim: &Claim, why: &ControlError);
+    /// Something was asked for and refused.
+    fn refused(&self, peer: Peer, asked: &Asked<'_>, why: &ControlError);
 
     /// Gives a session the time and the claims of a fresh token.
     fn renew(&self, peer: Peer, id: &str, fresh: &Principal) -> Result<Renewed, ControlError>;
@@ -87,6 +117,9 @@ pub trait SessionsHandle: Send + Sync + 'static {
 
     /// The sessions, ended ones with living processes too.
     fn list(&self) -> Vec<SessionInfo>;
+
+    /// One of them.
+    fn show(&self, id: &str) -> Option<SessionInfo>;
 
     /// The state of the daemon.
     fn status(&self) -> Status;
@@ -199,7 +232,8 @@ pub async fn serve_metrics(listener: TcpListener, handle: Handle) -> io::Result<
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     peer: Option<Peer>,
-    /// Linux 6.5: tells whether the process that connected is still the one of this pid.
+    /// Tells whether the process that connected is still the one of this pid; before Linux
+    /// 6.5 the one that was when the connection was accepted.
     process: Option<Arc<OwnedFd>>,
 }
 
@@ -221,7 +255,10 @@ impl Caller {
                 uid: credentials.uid(),
             })
         });
-        let process = sys::peer_process(stream.as_fd()).ok().map(Arc::new);
+        let process = sys::peer_process(stream.as_fd())
+            .or_else(|_| sys::process(peer.map_or(0, |peer| peer.pid)))
+            .ok()
+            .map(Arc::new);
         Self { peer, process }
     }
 }
@@ -232,11 +269,8 @@ async fn check_peer(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ControlError> {
-    let peer = caller.peer()?;
-    handle.may_ask(peer)?;
-    // Asked last: whoever had this pid by now was looked at above.
-    caller.still_lives()?;
-    request.extensions_mut().insert(peer);
+    caller.confirm(&*handle)?;
+    request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
 }
 
@@ -250,12 +284,22 @@ impl Caller {
         self.peer.ok_or_else(none)
     }
 
+    /// Who it is, if it may ask now: it may have ended, or entered a session, since it was
+    /// last looked at.
+    fn confirm(&self, handle: &dyn SessionsHandle) -> Result<Peer, ControlError> {
+        let peer = self.peer()?;
+        handle.may_ask(peer)?;
+        // Asked last: whoever had this pid by now was looked at above.
+        self.still_lives()?;
+        Ok(peer)
+    }
+
     /// Whether its pid is still its own.
     ///
     /// # Errors
     /// The process that connected has ended.
     pub(super) fn still_lives(&self) -> Result<(), ControlError> {
-        if self.process.as_deref().is_some_and(has_ended) {
+        if self.process.as_deref().is_none_or(has_ended) {
             let text = "the process that connected has ended";
             return Err(ControlError::Forbidden(text.into()));
         }
@@ -269,8 +313,16 @@ fn has_ended(process: &OwnedFd) -> bool {
     poll(&mut fds, PollTimeout::ZERO) != Ok(0)
 }
 
-async fn status(State(handle): State<Handle>) -> Json<Status> {
-    Json(handle.status())
+/// Work that reads files or waits for a lock: on a thread that serves nobody.
+pub(super) async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ControlError> {
+    let failed = |error| ControlError::Unavailable(format!("the daemon failed: {error}"));
+    tokio::task::spawn_blocking(work).await.map_err(failed)
+}
+
+async fn status(State(handle): State<Handle>) -> Result<Json<Status>, ControlError> {
+    aside(move || handle.status()).await.map(Json)
 }
 
 async fn metrics(State(handle): State<Handle>) -> impl IntoResponse {
@@ -278,51 +330,67 @@ async fn metrics(State(handle): State<Handle>) -> impl IntoResponse {
     (format, handle.metrics())
 }
 
-async fn list(State(handle): State<Handle>) -> Json<Vec<SessionInfo>> {
-    Json(handle.list())
+async fn list(State(handle): State<Handle>) -> Result<Json<Vec<SessionInfo>>, ControlError> {
+    aside(move || handle.list()).await.map(Json)
 }
 
 async fn start(
     State(handle): State<Handle>,
-    axum::Extension(peer): axum::Extension<Peer>,
+    axum::Extension(caller): axum::Extension<Caller>,
     Json(request): Json<StartSession>,
 ) -> Result<Json<Started>, ControlError> {
-    let result = match handle.identify(&request.who).await {
-        Ok(principal) => handle.start(peer, principal, &request),
-        Err(error) => Err(error),
-    };
-    if let Err(error) = &result {
-        handle.refused(peer, &request.who, error);
-    }
-    result.map(Json)
+    let identified = handle.identify(&request.who).await;
+    aside(move || {
+        let peer = caller.peer()?;
+        // Once more: the issuer took its time, and so may have the caller.
+        let result = identified.and_then(|principal| {
+            caller.confirm(&*handle)?;
+            handle.start(peer, principal, &request)
+        });
+        if let Err(error) = &result {
+            handle.refused(peer, &Asked::Session(&request.who), error);
+        }
+        result.map(Json)
+    })
+    .await?
 }
 
 async fn show(
     State(handle): State<Handle>,
     Path(id): Path<String>,
 ) -> Result<Json<SessionInfo>, ControlError> {
-    let found = handle.list().into_iter().find(|one| one.session == id);
-    let none = || ControlError::NotFound(format!("there is no agent session {id}"));
-    found.map(Json).ok_or_else(none)
+    aside(move || {
+        let none = || ControlError::NotFound(format!("there is no agent session {id}"));
+        handle.show(&id).map(Json).ok_or_else(none)
+    })
+    .await?
 }
 
 async fn renew(
     State(handle): State<Handle>,
-    axum::Extension(peer): axum::Extension<Peer>,
+    axum::Extension(caller): axum::Extension<Caller>,
     Path(id): Path<String>,
     Json(request): Json<Renew>,
 ) -> Result<Json<Renewed>, ControlError> {
-    let fresh = handle.identify(&Claim::Token(request.token)).await?;
-    handle.renew(peer, &id, &fresh).map(Json)
+    let identified = handle.identify(&Claim::Token(request.token)).await;
+    aside(move || {
+        let peer = caller.peer()?;
+        let result = identified.and_then(|fresh| handle.renew(peer, &id, &fresh));
+        if let Err(error) = &result {
+            handle.refused(peer, &Asked::Renewal(&id), error);
+        }
+        result.map(Json)
+    })
+    .await?
 }
 
 async fn revoke(
     State(handle): State<Handle>,
-    axum::Extension(peer): axum::Extension<Peer>,
+    axum::Extension(caller): axum::Extension<Caller>,
     Path(id): Path<String>,
     Json(request): Json<Revoke>,
 ) -> Result<Json<()>, ControlError> {
-    handle.revoke(peer, &id, request.kill).map(Json)
+    aside(move || handle.revoke(caller.peer()?, &id, request.kill).map(Json)).await?
 }
 
 impl IntoResponse for ControlError {
@@ -342,3 +410,7 @@ impl IntoResponse for ControlError {
             .into_response()
     }
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -5,13 +5,10 @@
 //! it. Refused is what would undo the gate, reach into other processes or the kernel, or
 //! make code out of data; the answer is EPERM.
 
-use std::collections::BTreeMap;
-
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetArch};
+use seccompiler::{BpfProgram, SeccompRule};
 
 use super::Needs;
-use crate::launch::calls;
-use crate::launch::rules::{is, masked, namespaces, not, personality, prefix, rule};
+use crate::launch::rules::{compile, is, masked, namespaces, not, personality, refused, rule};
 
 /// Commands of bpf(2) that serving takes: changes in maps, and looking whether the gate is
 /// whole. So no program is loaded, attached, replaced or taken off, nothing is pinned.
@@ -47,12 +44,8 @@ const REFUSED: &[i64] = &[
 /// # Errors
 /// This machine's architecture has no filter, or a rule is malformed (a bug).
 pub(super) fn program(needs: Needs) -> Result<BpfProgram, seccompiler::Error> {
-    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    let refused = calls::REFUSED.iter().chain(calls::REFUSED_HERE);
-    for call in refused.chain(REFUSED) {
-        rules.insert(*call, Vec::new());
-    }
+    let mut rules = refused();
+    rules.extend(REFUSED.iter().map(|call| (*call, Vec::new())));
     rules.insert(
         libc::SYS_bpf,
         vec![rule(BPF.iter().map(|one| not(0, *one)))?],
@@ -68,11 +61,7 @@ pub(super) fn program(needs: Needs) -> Result<BpfProgram, seccompiler::Error> {
         // A program may have a compiler of its own inside.
         rules.extend(code()?);
     }
-    let refuse = SeccompAction::Errno(libc::EPERM.cast_unsigned());
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch)?;
-    let mut program = prefix(&[libc::SYS_clone3]);
-    program.extend(BpfProgram::try_from(filter)?);
-    Ok(program)
+    compile(rules, &[libc::SYS_clone3])
 }
 
 /// `socket(family, type, protocol)`: unix, TCP and UDP, and the two netlink protocols for
@@ -87,26 +76,36 @@ fn sockets() -> Result<Vec<SeccompRule>, seccompiler::Error> {
         libc::AF_INET6,
         libc::AF_NETLINK,
     ];
-    Ok(vec![
+    let mut rules = vec![
         rule(families.map(|family| not(0, family)))?,
         rule([
             is(0, libc::AF_NETLINK),
             not(2, libc::NETLINK_ROUTE),
             not(2, NETLINK_CONNECTOR),
         ])?,
-        rule([is(0, libc::AF_INET), masked(1, TYPE, libc::SOCK_RAW)])?,
-        rule([is(0, libc::AF_INET6), masked(1, TYPE, libc::SOCK_RAW)])?,
-    ])
+    ];
+    // Of every other kind, SOCK_PACKET too, which the kernel makes one of whole frames.
+    let other = |kind: &libc::c_int| ![libc::SOCK_STREAM, libc::SOCK_DGRAM].contains(kind);
+    for kind in (0..=TYPE).filter(other) {
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            rules.push(rule([is(0, family), masked(1, TYPE, kind)])?);
+        }
+    }
+    Ok(rules)
 }
 
-/// Memory that can be written and run, or is made to run after it was written.
+/// Memory that can be written and run, or is made to run after it was written. What is
+/// left: a file that was written and is then mapped to run, memfd_create(2) for one, which
+/// long lines to the journal need.
 fn code() -> Result<Vec<(i64, Vec<SeccompRule>)>, seccompiler::Error> {
     let both = libc::PROT_WRITE | libc::PROT_EXEC;
+    let exec_shared = masked(2, libc::SHM_EXEC, libc::SHM_EXEC);
     let exec = |argument| masked(argument, libc::PROT_EXEC, libc::PROT_EXEC);
     Ok(vec![
         (libc::SYS_mmap, vec![rule([masked(2, both, both)])?]),
         (libc::SYS_mprotect, vec![rule([exec(2)])?]),
         (libc::SYS_pkey_mprotect, vec![rule([exec(2)])?]),
+        (libc::SYS_shmat, vec![rule([exec_shared])?]),
     ])
 }
 

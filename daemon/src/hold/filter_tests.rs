@@ -87,6 +87,7 @@ fn programs_are_started_and_code_is_made_only_where_a_credential_needs_it() {
         (libc::SYS_execveat, vec![]),
         (libc::SYS_mmap, vec![0, 0, both]),
         (libc::SYS_mprotect, vec![0, 0, libc::PROT_EXEC]),
+        (libc::SYS_shmat, vec![1, 0, libc::SHM_EXEC]),
     ];
     for (call, arguments) in code {
         assert_eq!(asked(HELD, call, &arguments), EPERM, "{call}");
@@ -118,6 +119,9 @@ fn sockets_are_those_that_serving_takes() {
     for (family, kind, protocol) in [
         (libc::AF_PACKET, libc::SOCK_RAW, 0),
         (libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 1),
+        // SOCK_PACKET (packet(7)).
+        (libc::AF_INET, 10, 0),
+        (libc::AF_INET6, libc::SOCK_SEQPACKET, 0),
         (libc::AF_ALG, 5, 0),
         (libc::AF_VSOCK, libc::SOCK_STREAM, 0),
         (libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_NETFILTER),

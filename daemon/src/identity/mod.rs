@@ -9,7 +9,7 @@ mod session;
 pub mod token;
 
 pub use registry::{Live, Registry};
-pub use session::{AgentSession, Ending, Expiry, IdentityError, Now};
+pub use session::{AgentSession, Ending, Expiry, IdentityError, Now, is_gone};
 
 #[cfg(test)]
 mod tests;

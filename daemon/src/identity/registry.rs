@@ -90,7 +90,12 @@ impl Registry {
         live.alive().is_ok().then_some(live)
     }
 
-    /// The session of a cgroup, ended or not.
+    /// The same, ended or not.
+    pub fn live(&self, cgroup: CgroupId) -> Option<Arc<Live>> {
+        self.read().get(&cgroup).cloned()
+    }
+
+    /// What is known of the session of a cgroup, ended or not.
     pub fn known(&self, cgroup: CgroupId) -> Option<Arc<AgentSession>> {
         self.read().get(&cgroup).map(|live| live.current())
     }

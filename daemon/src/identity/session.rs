@@ -46,7 +46,10 @@ pub struct AgentSession {
     pub chain: Vec<SessionId>,
     /// Whom it acts for.
     pub principal: Principal,
-    /// Until when; none has no end of its own.
+    /// Until when at the latest, as it was asked for: no renewal lifts this.
+    #[serde(default)]
+    pub limit: Option<Expiry>,
+    /// Until when: the nearest of that, of what its proof gives, and of the outer session.
     #[serde(default)]
     pub expiry: Option<Expiry>,
     /// Why nothing passes from it any more.
@@ -58,6 +61,8 @@ pub struct AgentSession {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ending {
+    /// It has not begun, or never did: written before the first process is moved in.
+    Unbegun,
     /// No process is left in it, or its cgroup is gone.
     Left,
     /// Its time is up.
@@ -74,6 +79,7 @@ impl Ending {
     /// The word for records.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Unbegun => "unbegun",
             Self::Left => "left",
             Self::Expired => "expired",
             Self::Revoked => "revoked",
@@ -86,6 +92,7 @@ impl Ending {
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Unbegun => "the agent session has not begun",
             Self::Left => "the agent session is over",
             Self::Expired => "the agent session has expired",
             Self::Revoked => "the agent session was revoked",
@@ -103,6 +110,13 @@ pub struct Expiry {
     pub wall: i64,
     /// Time since boot, suspended time included, in milliseconds.
     boot: u64,
+}
+
+/// Whether an error of a cgroup's file says that the cgroup is gone. Any other says
+/// nothing of it.
+pub fn is_gone(error: &io::Error) -> bool {
+    let number = error.raw_os_error();
+    error.kind() == io::ErrorKind::NotFound || number == Some(libc::ENODEV)
 }
 
 /// What both clocks say.
@@ -185,6 +199,36 @@ impl AgentSession {
         };
         let session: Self = serde_json::from_slice(&value).map_err(|error| fail(error.into()))?;
         Ok((session.cgroup == cgroup && session.path == path).then_some(session))
+    }
+
+    /// The session with a fresh proof of its principal. `proven` is when that proof ends,
+    /// `outer` when the session around it does.
+    pub fn renewed(
+        &self,
+        fresh: &Principal,
+        proven: Option<Expiry>,
+        outer: Option<Expiry>,
+    ) -> Self {
+        Self {
+            principal: Principal {
+                only: self.principal.only.clone(),
+                ..fresh.clone()
+            },
+            expiry: [self.limit, proven, outer]
+                .into_iter()
+                .fold(None, Expiry::nearer),
+            ..self.clone()
+        }
+    }
+
+    /// Whether `path` is still the directory that the session was given, and not a later
+    /// one of the same name.
+    ///
+    /// # Errors
+    /// It can't be looked at; [`is_gone`] tells whether because there is none.
+    pub fn is_in_place(&self) -> io::Result<bool> {
+        use std::os::unix::fs::MetadataExt;
+        Ok(CgroupId(std::fs::metadata(&self.path)?.ino()) == self.cgroup)
     }
 
     /// Whether the cgroup is somebody else's, bound by its path: then its directory is not

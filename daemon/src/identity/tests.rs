@@ -13,6 +13,7 @@ fn session(path: &Path, cgroup: u64) -> AgentSession {
         started: "2026-01-01T00:00:00Z".into(),
         chain: Vec::new(),
         principal: Principal::named("analyst"),
+        limit: None,
         expiry: None,
         ending: None,
     }
@@ -130,4 +131,45 @@ fn a_session_past_its_end_is_not_found_even_before_anybody_ended_it() {
         ..session(Path::new("/sys/fs/cgroup/x"), 1)
     });
     assert!(registry.find(CgroupId(1)).is_none());
+}
+
+#[test]
+fn no_renewal_lifts_a_limit_or_passes_the_outer_end() {
+    let now = Now::of(0, 0);
+    let at = |wall| Some(Expiry::at(wall, now));
+    let mut old = session(Path::new("/sys/fs/cgroup/x"), 1);
+    old.principal.only = Some(["reader".into()].into());
+    for (limit, proven, outer, end) in [
+        (None, at(300), None, at(300)),
+        (at(100), at(300), None, at(100)),
+        (at(100), at(300), at(50), at(50)),
+        (None, at(300), at(200), at(200)),
+        (at(400), None, None, at(400)),
+        (None, None, None, None),
+    ] {
+        old.limit = limit;
+        // Whatever it was before.
+        old.expiry = at(1);
+        let new = old.renewed(&Principal::named("fresh"), proven, outer);
+        assert_eq!((new.expiry, new.limit), (end, limit));
+        assert_eq!(&*new.principal.name, "fresh");
+        assert_eq!(new.principal.only, old.principal.only, "never wider");
+    }
+}
+
+#[test]
+fn a_directory_of_the_same_name_is_not_in_place() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = directory();
+    let path = dir.path().join("unit");
+    std::fs::create_dir(&path).expect("mkdir");
+    let number = std::fs::metadata(&path).expect("stat").ino();
+    assert!(session(&path, number).is_in_place().expect("stat"));
+    assert!(!session(&path, number + 1).is_in_place().expect("stat"));
+    std::fs::remove_dir(&path).expect("rmdir");
+    let gone = session(&path, number).is_in_place().expect_err("gone");
+    assert!(is_gone(&gone));
+    for number in [libc::EMFILE, libc::ENFILE, libc::EIO, libc::EACCES] {
+        assert!(!is_gone(&std::io::Error::from_raw_os_error(number)));
+    }
 }

@@ -6,14 +6,12 @@
 //! take an older call), never a kill, except for another machine's calls. Pure: installing
 //! it is `confine`'s. Absent on purpose: paths, which a filter can't read.
 
-use std::collections::BTreeMap;
-
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpOp, SeccompFilter, SeccompRule, TargetArch,
-};
+use seccompiler::{BpfProgram, SeccompCmpOp, SeccompRule};
 
 use super::calls;
-use super::rules::{compare, is, masked, namespaces, not, personality, pointer, prefix, rule};
+use super::rules::{
+    compare, compile, is, masked, namespaces, not, personality, pointer, refused, rule,
+};
 
 /// The filter; `root` also refuses to make set-user-id files, which only a root agent
 /// could make for somebody else to use.
@@ -21,11 +19,7 @@ use super::rules::{compare, is, masked, namespaces, not, personality, pointer, p
 /// # Errors
 /// This machine's architecture has no filter, or a rule is malformed (a bug).
 pub(super) fn program(root: bool) -> Result<BpfProgram, seccompiler::Error> {
-    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    for call in calls::REFUSED.iter().chain(calls::REFUSED_HERE) {
-        rules.insert(*call, Vec::new());
-    }
+    let mut rules = refused();
     rules.insert(libc::SYS_socket, sockets()?);
     rules.insert(libc::SYS_socketpair, vec![rule([not(0, libc::AF_UNIX)])?]);
     rules.insert(libc::SYS_clone, namespaces()?);
@@ -38,8 +32,6 @@ pub(super) fn program(root: bool) -> Result<BpfProgram, seccompiler::Error> {
             rules.entry(call).or_default().push(rule);
         }
     }
-    let refuse = SeccompAction::Errno(libc::EPERM.cast_unsigned());
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch)?;
     // Their flags and modes are in memory, where a filter can't read them; the older
     // calls' are not.
     let unreadable: &[i64] = if root {
@@ -47,9 +39,7 @@ pub(super) fn program(root: bool) -> Result<BpfProgram, seccompiler::Error> {
     } else {
         &[libc::SYS_clone3]
     };
-    let mut program = prefix(unreadable);
-    program.extend(BpfProgram::try_from(filter)?);
-    Ok(program)
+    compile(rules, unreadable)
 }
 
 /// `socket(family, type, protocol)`: everything but unix sockets, TCP, UDP, and the

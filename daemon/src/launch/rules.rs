@@ -1,9 +1,14 @@
 //! Parts of seccomp filters: conditions, and rules that the agent's filter and the daemon's
 //! own have in common.
 
+use std::collections::BTreeMap;
+
 use seccompiler::{
-    BpfProgram, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule, sock_filter,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch, sock_filter,
 };
+
+use super::calls;
 
 /// Calls of the x32 ABI have this bit; they would pass every rule by number.
 const X32: u32 = 0x4000_0000;
@@ -20,10 +25,33 @@ const JUMP_NOT_LESS: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
 const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 pub(super) const ERRNO: u32 = 0x0005_0000; // SECCOMP_RET_ERRNO
 
+/// The rules of a filter: what each call is refused for, everything if there is nothing.
+pub(crate) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// What every filter here refuses.
+pub(crate) fn refused() -> Rules {
+    let calls = calls::REFUSED.iter().chain(calls::REFUSED_HERE);
+    calls.map(|call| (*call, Vec::new())).collect()
+}
+
+/// The filter that answers EPERM to what the rules say, and ENOSYS to the calls whose
+/// arguments it can't read.
+///
+/// # Errors
+/// This machine's architecture has no filter, or a rule is malformed (a bug).
+pub(crate) fn compile(rules: Rules, unreadable: &[i64]) -> Result<BpfProgram, seccompiler::Error> {
+    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+    let refuse = SeccompAction::Errno(libc::EPERM.cast_unsigned());
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch)?;
+    let mut program = prefix(unreadable);
+    program.extend(BpfProgram::try_from(filter)?);
+    Ok(program)
+}
+
 /// What one list with one answer can't say: calls of another ABI, calls that are newer
 /// than this, and those whose arguments a filter can't read (as an older kernel would
 /// answer them).
-pub(crate) fn prefix(unreadable: &[i64]) -> BpfProgram {
+fn prefix(unreadable: &[i64]) -> BpfProgram {
     let mut program = vec![statement(LOAD, NUMBER)];
     let mut answer = |jump, value, errno: libc::c_int| {
         let (jt, jf) = (0, 1);

@@ -182,5 +182,4 @@ fn plain(error: &io::Error) -> String {
 }
 
 #[cfg(test)]
-#[path = "load_tests.rs"]
 mod tests;

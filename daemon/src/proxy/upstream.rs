@@ -3,14 +3,12 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -18,6 +16,7 @@ use tokio_rustls::TlsConnector;
 
 use super::stream::Stream;
 use crate::policy::Permit;
+use crate::roots::{Roots, RootsError};
 
 /// How long an upstream may take to answer a SYN or a TLS hello.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -32,8 +31,8 @@ pub(super) enum DialError {
     },
     #[error("TLS with {host} failed: {source}")]
     Tls { host: String, source: io::Error },
-    #[error("cannot use the authorities in {path}: {problem}")]
-    Authorities { path: PathBuf, problem: String },
+    #[error(transparent)]
+    Authorities(#[from] RootsError),
 }
 
 /// Connects; the permit proves that the policy admits it.
@@ -51,25 +50,10 @@ pub(super) async fn patient<T>(work: impl Future<Output = io::Result<T>>) -> io:
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// TLS client settings by authority file, none for the system's trust store. A file that
-/// has changed is read again.
+/// TLS client settings by authority file, none for the system's trust store.
 #[derive(Default)]
 pub(super) struct TlsClients {
-    configs: Mutex<HashMap<Option<PathBuf>, Known>>,
-}
-
-struct Known {
-    version: Option<Version>,
-    config: Arc<ClientConfig>,
-}
-
-/// What tells one content of a file from the next: modified (seconds, nanoseconds), inode,
-/// length.
-type Version = (i64, i64, u64, u64);
-
-fn version(path: &Path) -> Option<Version> {
-    let found = std::fs::metadata(path).ok()?;
-    Some((found.mtime(), found.mtime_nsec(), found.ino(), found.len()))
+    roots: Mutex<HashMap<Option<PathBuf>, Arc<Roots>>>,
 }
 
 impl TlsClients {
@@ -96,61 +80,13 @@ impl TlsClients {
             .map_err(tls)
     }
 
-    fn config(&self, authorities: Option<&Path>) -> Result<Arc<ClientConfig>, DialError> {
-        let version = authorities.and_then(version);
-        let key = authorities.map(Path::to_owned);
-        let mut configs = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = configs.get(&key)
-            && known.version == version
-        {
-            return Ok(Arc::clone(&known.config));
-        }
-        let roots = match authorities {
-            Some(path) => from_file(path)?,
-            None => from_system()?,
+    fn config(&self, authorities: Option<&Path>) -> Result<Arc<ClientConfig>, RootsError> {
+        let file = authorities.map(Path::to_owned);
+        let roots = {
+            let mut known = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+            let roots = known.entry(file.clone());
+            Arc::clone(roots.or_insert_with(|| Arc::new(Roots::new(file))))
         };
-        let config = ClientConfig::builder()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let config = Arc::new(config);
-        let known = Known {
-            version,
-            config: Arc::clone(&config),
-        };
-        configs.insert(key, known);
-        Ok(config)
+        roots.config()
     }
-}
-
-fn from_file(path: &Path) -> Result<RootCertStore, DialError> {
-    let failed = |problem: String| DialError::Authorities {
-        path: path.to_owned(),
-        problem,
-    };
-    let mut roots = RootCertStore::empty();
-    let certificates = CertificateDer::pem_file_iter(path).map_err(|e| failed(e.to_string()))?;
-    for certificate in certificates {
-        let certificate = certificate.map_err(|error| failed(error.to_string()))?;
-        roots
-            .add(certificate)
-            .map_err(|error| failed(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(failed("no certificate in it".into()));
-    }
-    Ok(roots)
-}
-
-fn from_system() -> Result<RootCertStore, DialError> {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        let path = "the system's trust store".into();
-        return Err(DialError::Authorities {
-            path,
-            problem: "no certificate in it".into(),
-        });
-    }
-    Ok(roots)
 }

@@ -34,7 +34,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             // Whether an agent that says nothing is still there.
             "sys", "types", "metrics",
             // Which name a session asked for; queries that come by TCP.
-            "dns",
+            "dns", // Whom an upstream's certificate must come from.
+            "roots",
         ],
     ),
     ("protocol", &["policy", "masking", "types"]),
@@ -73,9 +74,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("masking", &["types"]),
     ("launch", &["sys", "types"]),
     // Its filter has rules in common with the agent's.
-    ("hold", &["launch::calls", "launch::rules", "sys"]),
+    ("hold", &["launch::rules", "sys"]),
     ("metrics", &["types"]),
-    ("web", &["types"]),
+    ("web", &["roots", "types"]),
+    ("roots", &[]),
     ("sys", &[]),
     ("types", &[]),
 ];

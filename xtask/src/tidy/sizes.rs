@@ -6,17 +6,14 @@ const ASK: usize = 500;
 const SPLIT: usize = 800;
 const TESTS: usize = 100;
 
-/// Checks one Rust file. Production lines are those before `#[cfg(test)]`; files that hold
-/// nothing but tests have no limit.
+/// Checks one Rust file. Production lines are those before the tests' module; files that
+/// hold nothing but tests have no limit.
 pub fn check(name: &str, text: &str) -> Vec<Finding> {
     if is_test_file(name) {
         return Vec::new();
     }
     let total = text.lines().count();
-    let production = text
-        .lines()
-        .position(|line| line.trim_start() == "#[cfg(test)]")
-        .unwrap_or(total);
+    let production = tests_begin(text).unwrap_or(total);
     let tests = total - production;
     let mut findings = Vec::new();
     if production >= SPLIT {
@@ -33,15 +30,28 @@ pub fn check(name: &str, text: &str) -> Vec<Finding> {
     findings
 }
 
-/// `tests.rs`, `*_tests.rs` and everything under `tests/e2e`, `tests/kernel`.
+/// The line of the `#[cfg(test)]` above a module that is written out here; one that is
+/// only named (`mod tests;`), or a single item for tests, may stand in the middle.
+fn tests_begin(text: &str) -> Option<usize> {
+    let lines: Vec<&str> = text.lines().collect();
+    let is_module = |at: usize| {
+        let mut below = lines.iter().skip(at);
+        let item = below.find(|line| !line.starts_with("#["));
+        item.is_some_and(|line| line.starts_with("mod ") && line.ends_with('{'))
+    };
+    let mut marks = lines.iter().enumerate();
+    let found = marks.find(|(at, line)| **line == "#[cfg(test)]" && is_module(*at));
+    found.map(|(at, _)| at)
+}
+
+/// `tests.rs`, `*_tests.rs`, what is below a module's `tests`, and everything under
+/// `tests/e2e`, `tests/kernel`.
 pub fn is_test_file(name: &str) -> bool {
+    let mut folders = name.split('/').rev().skip(1);
     name.ends_with("/tests.rs")
         || name.ends_with("_tests.rs")
-        || name
-            .split('/')
-            .rev()
-            .skip(1)
-            .any(|part| part == "e2e" || part == "kernel")
+        || name.contains("/tests/")
+        || folders.any(|part| part == "e2e" || part == "kernel")
 }
 
 #[cfg(test)]
@@ -63,8 +73,24 @@ mod tests {
 
     #[test]
     fn tests_do_not_count_but_should_move_out() {
-        let text = format!("x\n#[cfg(test)]\n{}", "y\n".repeat(900));
+        let text = format!("x\n#[cfg(test)]\nmod tests {{\n{}}}\n", "y\n".repeat(900));
         let found = check("daemon/src/a.rs", &text);
         assert_eq!((found.len(), found[0].level), (1, Level::Question));
+    }
+
+    #[test]
+    fn production_lines_below_the_name_of_the_tests_count() {
+        for marked in ["mod tests;", "pub fn only_for_tests() {}", "use x::y;"] {
+            let text = format!("#[cfg(test)]\n{marked}\n{}", "y\n".repeat(900));
+            let found = check("daemon/src/a.rs", &text);
+            assert_eq!((found.len(), found[0].level), (1, Level::Error), "{marked}");
+        }
+    }
+
+    #[test]
+    fn tests_of_a_module_are_test_files_and_the_guards_are_not() {
+        assert!(is_test_file("daemon/src/a/tests/b.rs"));
+        assert!(is_test_file("tests/e2e/a.rs"));
+        assert!(!is_test_file("tests/src/daemon.rs"));
     }
 }

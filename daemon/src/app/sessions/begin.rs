@@ -1,7 +1,8 @@
 //! How sessions begin: in a cgroup of their own that a process is put into, or in a cgroup
 //! of somebody else that the policy binds.
 //!
-//! Stored, recorded, then known, then open: until the last step nothing passes.
+//! Stored as one that has not begun, recorded, then known, then stored as live, then open:
+//! until the last step nothing passes, and whatever fails or dies before leaves it ended.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,17 +11,18 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use super::{Sessions, context, roles, text_of};
-use crate::app::unix;
 use crate::audit::{Event, Record};
 use crate::capture::cgroupfs;
 use crate::control::Peer;
-use crate::identity::{AgentSession, Expiry};
+use crate::identity::{AgentSession, Ending, Expiry};
 use crate::policy::Policy;
 use crate::types::{CgroupId, Principal, Proof, SessionId};
 
 /// What a session starts with.
 pub(super) struct Beginning {
     pub(super) principal: Principal,
+    /// What was asked for.
+    pub(super) limit: Option<Expiry>,
     pub(super) expiry: Option<Expiry>,
     /// Outermost first.
     pub(super) chain: Vec<SessionId>,
@@ -76,17 +78,14 @@ impl Sessions {
         let id = SessionId::random();
         let cgroup = self.parts.gate.create_session_cgroup(&what.parent, &id)?;
         let session = new(id, cgroup.path, cgroup.id, peer.uid, what);
-        let begun = self.fill(peer, &session);
-        if begun.is_err() {
-            let _ = self.parts.gate.forget_launcher(peer.pid);
-            // Whatever is in it now has no session: nothing passes.
-            let _ = self.parts.gate.end_session(session.cgroup);
-            self.parts.registry.remove(session.cgroup);
-            if cgroupfs::remove(&session.path).is_ok() {
-                let _ = self.parts.gate.forget_session(session.cgroup);
-            }
+        let filled = self.fill(peer, &session);
+        let begun = self.settle(session, filled);
+        if begun.is_err()
+            && let Err(error) = self.parts.gate.forget_launcher(peer.pid)
+        {
+            tracing::error!("process {}: {error}", peer.pid);
         }
-        begun.map(|()| session)
+        begun
     }
 
     fn fill(&self, peer: Peer, session: &AgentSession) -> anyhow::Result<()> {
@@ -99,12 +98,10 @@ impl Sessions {
         // empty sessions, never sees it empty. Until then nothing passes from it.
         cgroupfs::move_process(&session.path, peer.pid)
             .with_context(|| format!("cannot move process {} into its cgroup", peer.pid))?;
-        self.parts.registry.insert(session.clone());
         self.parts
             .namespaces
             .open_for(peer.pid, session)
-            .context("cannot open the gate in the network namespace of the process")?;
-        self.open(session)
+            .context("cannot open the gate in the network namespace of the process")
     }
 
     /// A session around a cgroup of somebody else, with whatever lives there.
@@ -117,32 +114,49 @@ impl Sessions {
     ) -> anyhow::Result<()> {
         let what = Beginning {
             principal,
+            limit: None,
             expiry: None,
             chain: Vec::new(),
             parent: PathBuf::new(),
         };
         let session = new(SessionId::random(), path.to_owned(), cgroup, uid, what);
-        session.store()?;
-        self.record_start(&session, None)?;
-        self.parts.registry.insert(session.clone());
-        let opened = self.open(&session);
-        if opened.is_err() {
-            let _ = self.parts.gate.end_session(cgroup);
-            self.parts.registry.remove(cgroup);
+        let stored = session.store().map_err(Into::into);
+        let recorded = stored.and_then(|()| self.record_start(&session, None));
+        self.settle(session, recorded).map(drop)
+    }
+
+    /// Makes it live, or, if anything failed so far or fails now, leaves it ended: whatever
+    /// is in it has nothing then, and the reaper takes it away.
+    fn settle(
+        &self,
+        unbegun: AgentSession,
+        so_far: anyhow::Result<()>,
+    ) -> anyhow::Result<AgentSession> {
+        let live = AgentSession {
+            ending: None,
+            ..unbegun.clone()
+        };
+        let opened = so_far.and_then(|()| self.open(&live));
+        let Err(error) = opened else {
+            return Ok(live);
+        };
+        if let Err(error) = self.parts.gate.end_session(unbegun.cgroup) {
+            tracing::error!("session {}: {error}", unbegun.id);
         }
-        opened
+        // Where this is the step that failed, the cgroup has no identity or still this one.
+        let _ = unbegun.store();
+        self.record_end(&unbegun, Ending::Unbegun, None);
+        self.parts.registry.insert(unbegun);
+        Err(error)
     }
 
     fn open(&self, session: &AgentSession) -> anyhow::Result<()> {
-        self.parts.gate.open_session(session.cgroup)?;
+        self.parts.registry.insert(session.clone());
         // After the registry, so that a reload in between reaches this session too.
-        let policy = self.parts.proxy.policy.load();
-        Ok(unix::allow(
-            &self.parts.gate,
-            session,
-            &policy,
-            &self.agent_socket,
-        )?)
+        self.allow_unix_sockets_of(session)?;
+        // A crash from here on leaves a live session; before, one that never began.
+        session.store()?;
+        Ok(self.parts.gate.open_session(session.cgroup)?)
     }
 
     fn record_start(&self, session: &AgentSession, pid: Option<u32>) -> anyhow::Result<()> {
@@ -179,7 +193,8 @@ fn new(id: SessionId, path: PathBuf, cgroup: CgroupId, uid: u32, what: Beginning
         started: jiff::Timestamp::now().to_string(),
         chain: what.chain,
         principal: what.principal,
+        limit: what.limit,
         expiry: what.expiry,
-        ending: None,
+        ending: Some(Ending::Unbegun),
     }
 }

@@ -1,7 +1,7 @@
-//! How sessions end, and how one is given more time.
+//! How sessions end.
 //!
-//! An end is final: it is written into the cgroup, so that a restart does not undo it, and
-//! what was started from inside the session ends with it. Connections hear of it from the
+//! An end is final: the kernel's map and the cgroup both remember it, so that a restart does
+//! not undo it, and what was started from inside the session ends with it. Connections hear of it from the
 //! registry. The processes live on, and reach nothing.
 
 use std::sync::Arc;
@@ -13,8 +13,7 @@ use crate::audit::{Event, Record};
 use crate::capture::cgroupfs;
 use crate::control::Peer;
 use crate::control::server::ControlError;
-use crate::identity::{AgentSession, Ending, Expiry, Now};
-use crate::types::{Principal, Proof};
+use crate::identity::{AgentSession, Ending, Now, is_gone};
 
 #[derive(Serialize)]
 struct EndBody {
@@ -24,37 +23,52 @@ struct EndBody {
     by_uid: Option<u32>,
 }
 
-#[derive(Serialize)]
-struct RenewBody {
-    expires: Option<String>,
-    roles: Vec<String>,
-}
-
 impl Sessions {
-    /// Ends what is over: sessions with no process left, and those whose time is up.
+    /// Ends what is over: sessions with no process left, and those whose time is up. It may
+    /// wait for cgroups to be let go: not for a thread that serves.
     pub(in crate::app) fn reap(&self) {
+        for session in self.end_what_is_over() {
+            self.remove(&session);
+        }
+    }
+
+    /// Those with no process left.
+    fn end_what_is_over(&self) -> Vec<Arc<AgentSession>> {
         let _changes = self.changes();
         let now = Now::read();
-        for session in self.parts.registry.list().iter().rev() {
-            if self.is_over(session) {
-                self.end(session, Ending::Left, None);
-                self.remove(session);
+        let mut over = Vec::new();
+        for session in self.parts.registry.list().into_iter().rev() {
+            if self.is_over(&session) {
+                self.end(&session, Ending::Left, None);
+                over.push(session);
                 continue;
             }
             let expiry = session.expiry;
             let passed = |now: &Now| expiry.is_some_and(|expiry| expiry.has_passed(*now));
             // A clock that can't be read is no reason to wait.
             if expiry.is_some() && now.as_ref().map_or(true, passed) {
-                self.end(session, Ending::Expired, None);
+                self.end(&session, Ending::Expired, None);
             }
         }
+        over
     }
 
     /// A cgroup of somebody else stays bound while it is there, inhabited or not.
     fn is_over(&self, session: &AgentSession) -> bool {
-        match cgroupfs::is_populated(&session.path) {
+        let populated = match session.is_in_place() {
+            Ok(true) => cgroupfs::is_populated(&session.path),
+            // A later one of the same name.
+            Ok(false) => return true,
+            Err(error) => Err(error),
+        };
+        match populated {
             Ok(populated) => !populated && !session.is_bound(),
-            Err(_) => true,
+            Err(error) if is_gone(&error) => true,
+            Err(error) => {
+                let text = format!("session {}: is it over? {error}", session.id);
+                self.parts.proxy.report(&text);
+                false
+            }
         }
     }
 
@@ -82,34 +96,39 @@ impl Sessions {
             ending: Some(ending),
             ..session.clone()
         };
-        if ending != Ending::Left
+        // Where the cgroup is gone, or another one has its name, there is nothing to write to.
+        if session.is_in_place().is_ok_and(|in_place| in_place)
             && let Err(error) = ended.store()
         {
             tracing::error!("session {}: {error}", session.id);
         }
         self.parts.registry.update(ended);
         self.parts.proxy.resolver.forget(session);
+        self.record_end(session, ending, by_uid);
+    }
+
+    pub(super) fn record_end(&self, session: &AgentSession, ending: Ending, by_uid: Option<u32>) {
         let body = EndBody {
             reason: ending.name(),
             by_uid,
         };
         let context = context(session);
-        self.parts
-            .proxy
-            .audit
-            .append_later(&Record::new(Event::SessionEnd, &context, &body));
+        let record = Record::new(Event::SessionEnd, &context, &body);
+        self.parts.proxy.audit.append_later(&record);
     }
 
-    /// Takes away what is left of a session that has ended.
+    /// Takes away what is left of a session that has ended. Only the reaper does.
     fn remove(&self, session: &AgentSession) {
+        // A bound one's directory was never ours; by now the path may be another's.
         if !session.is_bound()
             && let Err(error) = cgroupfs::remove(&session.path)
-            && error.kind() != std::io::ErrorKind::NotFound
+            && !is_gone(&error)
         {
             // Somebody moved in meanwhile: it stays ended.
             tracing::warn!("cannot remove {}: {error}", session.path.display());
             return;
         }
+        let _changes = self.changes();
         if let Err(error) = self.parts.gate.forget_session(session.cgroup) {
             tracing::error!("session {}: {error}", session.id);
         }
@@ -126,7 +145,7 @@ impl Sessions {
         let _changes = self.changes();
         let session = self.owned(peer, id)?;
         self.end(&session, Ending::Revoked, Some(peer.uid));
-        if kill {
+        if kill && !matches!(session.is_in_place(), Ok(false)) {
             cgroupfs::kill(&session.path).map_err(|error| {
                 ControlError::Unavailable(format!("revoked, but its processes live on: {error}"))
             })?;
@@ -139,74 +158,5 @@ impl Sessions {
         let session = self.parts.registry.by_id(id);
         let session = session.filter(|session| peer.uid == 0 || peer.uid == session.uid);
         session.ok_or_else(|| ControlError::NotFound(format!("you have no agent session {id}")))
-    }
-
-    /// Gives a session until the end of a fresh proof of the same principal; gives the new
-    /// end.
-    pub(super) fn renew_session(
-        &self,
-        peer: Peer,
-        id: &str,
-        fresh: &Principal,
-    ) -> Result<Option<Expiry>, ControlError> {
-        let _changes = self.changes();
-        let session = self.owned(peer, id)?;
-        if let Some(ending) = session.ending {
-            return Err(ControlError::Invalid(format!("{ending}: start a new one")));
-        }
-        if !is_same(&session.principal, fresh) {
-            return Err(ControlError::Invalid(format!(
-                "the token is of another principal than the session, which acts for \"{}\"",
-                session.principal.name
-            )));
-        }
-        let roles = self.roles_or_refuse(fresh)?;
-        let expiry = self.expiry_of(fresh, None)?;
-        let renewed = |old: &AgentSession| AgentSession {
-            principal: Principal {
-                only: old.principal.only.clone(),
-                ..fresh.clone()
-            },
-            // Who had no nearer end of its own keeps up with the outer session.
-            expiry: if old.expiry == session.expiry {
-                expiry
-            } else {
-                Expiry::nearer(old.expiry, expiry)
-            },
-            ..old.clone()
-        };
-        for old in self.parts.registry.inside(&session.id) {
-            if old.ending.is_none() {
-                self.change(renewed(&old))?;
-            }
-        }
-        let now = renewed(&session);
-        self.change(now.clone())?;
-        let body = RenewBody {
-            expires: super::text_of(now.expiry),
-            roles,
-        };
-        let context = context(&now);
-        let record = Record::new(Event::SessionRenewed, &context, &body);
-        self.parts.proxy.audit.append_later(&record);
-        Ok(now.expiry)
-    }
-
-    /// Written before it counts: a restart must not know more than this daemon.
-    fn change(&self, session: AgentSession) -> Result<(), ControlError> {
-        let stored = session.store();
-        stored.map_err(|error| ControlError::Unavailable(error.to_string()))?;
-        self.parts.registry.update(session);
-        Ok(())
-    }
-}
-
-/// The same subject of the same issuer; the rest may change from token to token.
-fn is_same(old: &Principal, fresh: &Principal) -> bool {
-    match (&old.proof, &fresh.proof) {
-        (Proof::Token(old), Proof::Token(fresh)) => {
-            old.issuer == fresh.issuer && old.subject == fresh.subject
-        }
-        _ => false,
     }
 }

@@ -3,28 +3,41 @@
 //! Narrower only: roles out of those that the session has, an end no later than its end,
 //! in a cgroup inside its cgroup, so many deep. Whoever is in no live session gets nothing.
 
+use std::io;
 use std::sync::Arc;
 
 use super::begin::Beginning;
 use super::{Sessions, roles};
+use crate::app::launched;
 use crate::capture::cgroupfs;
 use crate::control::Peer;
 use crate::control::api::{Narrow, SessionInfo, Started};
-use crate::control::inside::InsideHandle;
-use crate::control::server::ControlError;
-use crate::identity::{AgentSession, Ending, Expiry};
+use crate::control::inside::{InsideHandle, NOT_INSIDE};
+use crate::control::server::{Asked, ControlError};
+use crate::identity::{AgentSession, Ending};
 use crate::policy::Policy;
-use crate::types::{Principal, RoleName};
+use crate::types::{CgroupId, Principal, RoleName};
 
 /// Sessions inside sessions.
 const DEPTH: usize = 4;
 /// Narrower sessions at once, over all that share the outermost one.
-const EACH_OUTERMOST: usize = 64;
+const EACH_OUTERMOST: usize = 16;
 
 impl InsideHandle for Sessions {
+    fn outermost(&self, peer: Peer) -> Option<CgroupId> {
+        let around = self.sessions_around(peer).ok()?;
+        around.last().map(|session| session.cgroup)
+    }
+
     fn own(&self, peer: Peer) -> Result<SessionInfo, ControlError> {
         let session = self.session_of(peer)?;
-        Ok(self.info(&self.parts.proxy.policy.load(), &session))
+        // Of the asker alone: a session may have any number of processes.
+        let launcher = launched::is_confined_process(peer.pid);
+        Ok(self.info(&self.parts.proxy.policy.load(), &session, launcher))
+    }
+
+    fn refused(&self, peer: Peer, why: &ControlError) {
+        self.record_refusal(peer, &Asked::Narrower, why);
     }
 
     fn narrow(&self, peer: Peer, request: &Narrow) -> Result<Started, ControlError> {
@@ -33,11 +46,12 @@ impl InsideHandle for Sessions {
         self.may_nest(&outer)?;
         let policy = self.parts.proxy.policy.load();
         let principal = narrowed(&policy, &outer.principal, &request.roles)?;
-        let expiry = Expiry::nearer(outer.expiry, self.expiry_of(&principal, request.seconds)?);
+        let (limit, expiry) = self.ends(&principal, request.seconds, outer.expiry)?;
         let mut chain = outer.chain.clone();
         chain.push(outer.id.clone());
         let what = Beginning {
             principal,
+            limit,
             expiry,
             chain,
             parent: outer.path.clone(),
@@ -47,20 +61,28 @@ impl InsideHandle for Sessions {
 }
 
 impl Sessions {
-    /// The innermost session that the process is in.
+    /// The sessions that the process is in, ended ones too, innermost first. Looks at the
+    /// few directories above it, however many sessions there are.
+    pub(super) fn sessions_around(&self, peer: Peer) -> io::Result<Vec<Arc<AgentSession>>> {
+        let enforced = self.parts.gate.enforced();
+        let path = cgroupfs::of_process(peer.pid)?;
+        let inside = path
+            .ancestors()
+            .take_while(|path| path.starts_with(enforced) && *path != enforced);
+        let mut found = Vec::new();
+        for path in inside {
+            found.extend(self.parts.registry.known(cgroupfs::id(path)?));
+        }
+        Ok(found)
+    }
+
+    /// The innermost session that the process is in, while it lives.
     fn session_of(&self, peer: Peer) -> Result<Arc<AgentSession>, ControlError> {
         let forbidden = |why: String| ControlError::Forbidden(why);
-        let path = cgroupfs::of_process(peer.pid).map_err(|error| {
+        let around = self.sessions_around(peer).map_err(|error| {
             forbidden(format!("cannot tell the cgroup of {}: {error}", peer.pid))
         })?;
-        let sessions = self.parts.registry.list();
-        let around = sessions
-            .iter()
-            .filter(|session| path.starts_with(&session.path));
-        let innermost = around.max_by_key(|session| session.path.components().count());
-        let session = innermost.ok_or_else(|| {
-            forbidden("you are in no agent session: use the control socket".into())
-        })?;
+        let session = around.first().ok_or_else(|| forbidden(NOT_INSIDE.into()))?;
         let live = self.parts.registry.find(session.cgroup);
         let live =
             live.ok_or_else(|| forbidden(session.ending.unwrap_or(Ending::Expired).to_string()))?;
@@ -76,6 +98,16 @@ impl Sessions {
         if self.parts.registry.inside(outermost).len() >= EACH_OUTERMOST {
             let text = format!("there are {EACH_OUTERMOST} narrower sessions already");
             return Err(ControlError::Unavailable(text));
+        }
+        // Agents must not take all of `limits.sessions` from those that are still to start.
+        let all = self.parts.registry.list();
+        let inner = all
+            .iter()
+            .filter(|session| !session.chain.is_empty())
+            .count();
+        if inner >= self.limit / 2 {
+            let text = "half of limits.sessions are sessions inside sessions already";
+            return Err(ControlError::Unavailable(text.into()));
         }
         Ok(())
     }

@@ -121,7 +121,7 @@ impl<'a> Types<'a> {
             bits = bits.checked_add(at)?;
             id = target;
         }
-        (bits % 8 == 0).then_some(bits / 8)
+        (bits.is_multiple_of(8)).then_some(bits / 8)
     }
 
     /// Bit offset and type of a member.

@@ -4,6 +4,7 @@
 //! has to be to use the control socket; it belongs to nobody's job, watches the file, and
 //! ends with the session.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -13,7 +14,7 @@ use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use hyper::Method;
 
 use super::token;
@@ -48,24 +49,24 @@ pub(super) fn run(socket: &Path, args: &Args) -> anyhow::Result<ExitCode> {
         watcher(socket, args, false)?.spawn().context("fork")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let session = match args.session.as_str() {
+    let (session, seen) = match args.session.as_str() {
         "-" => read_session()?,
-        session => session.to_owned(),
+        session => (session.to_owned(), None),
     };
     match &args.token.token_file {
-        Some(file) if args.watch => watch(socket, &session, file),
+        Some(file) if args.watch => watch(socket, &session, file, seen),
         _ => renew(socket, &session, &args.token),
     }
 }
 
-/// The id comes once there is a session; nothing if there never is one.
-fn read_session() -> anyhow::Result<String> {
+/// The id comes once there is a session; nothing if there never is one. Behind it may stand
+/// which version of the file the session began with.
+fn read_session() -> anyhow::Result<(String, Option<Version>)> {
     let mut line = String::new();
     io::stdin().read_line(&mut line).context("read")?;
-    match line.trim() {
-        "" => bail!("no session on standard input"),
-        session => Ok(session.to_owned()),
-    }
+    let mut words = line.split_whitespace();
+    let session = words.next().context("no session on standard input")?;
+    Ok((session.to_owned(), words.next().and_then(Version::parse)))
 }
 
 fn renew(socket: &Path, session: &str, source: &token::Source) -> anyhow::Result<ExitCode> {
@@ -77,13 +78,18 @@ fn renew(socket: &Path, session: &str, source: &token::Source) -> anyhow::Result
     Ok(ExitCode::SUCCESS)
 }
 
-fn watch(socket: &Path, session: &str, file: &Path) -> anyhow::Result<ExitCode> {
-    let mut last = version(file);
+fn watch(
+    socket: &Path,
+    session: &str,
+    file: &Path,
+    seen: Option<Version>,
+) -> anyhow::Result<ExitCode> {
+    let mut last = seen.or_else(|| Version::of(file));
     let path = format!("/v1/sessions/{session}");
     let found: SessionInfo = client::ask(socket, Method::GET, &path, None::<&()>)?;
     while is_live(socket, &found) {
         sleep(LOOK);
-        let now = version(file);
+        let now = Version::of(file);
         if now == last || now.is_none() {
             continue;
         }
@@ -112,22 +118,49 @@ fn is_live(socket: &Path, session: &SessionInfo) -> bool {
     }
 }
 
-/// What tells one content of a file from the next, through links.
-fn version(path: &Path) -> Option<(i64, i64, u64)> {
-    let found = fs::metadata(path).ok()?;
-    Some((found.mtime(), found.mtime_nsec(), found.ino()))
+/// What tells one content of a file from the next, through links: modified (seconds,
+/// nanoseconds), inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Version(i64, i64, u64);
+
+impl Version {
+    fn of(path: &Path) -> Option<Self> {
+        let found = fs::metadata(path).ok()?;
+        Some(Self(found.mtime(), found.mtime_nsec(), found.ino()))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.splitn(3, ',');
+        Some(Self(
+            numbers.next()?.parse().ok()?,
+            numbers.next()?.parse().ok()?,
+            numbers.next()?.parse().ok()?,
+        ))
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{},{},{}", self.0, self.1, self.2)
+    }
 }
 
 /// A watcher that waits to be told its session.
-pub(super) struct Watcher(Child, ChildStdin);
+pub(super) struct Watcher {
+    child: Child,
+    input: ChildStdin,
+    /// Of the file before its token was read: what comes later is fresh.
+    seen: Option<Version>,
+}
 
 impl Watcher {
-    /// Starts one, outside any session still to come.
+    /// Starts one, outside any session still to come. Before the token is read.
     pub(super) fn start(socket: &Path, file: &Path) -> anyhow::Result<Self> {
         let args = Args {
             session: "-".into(),
             token: token::Source {
-                token_file: Some(file.canonicalize().unwrap_or_else(|_| file.to_owned())),
+                // Its links are followed at each look: they are what is changed.
+                token_file: Some(std::path::absolute(file).context("the token file")?),
                 token_env: None,
             },
             watch: true,
@@ -136,15 +169,17 @@ impl Watcher {
         let mut command = watcher(socket, &args, true)?;
         let mut child = command.stdin(Stdio::piped()).spawn().context("fork")?;
         let input = child.stdin.take().context("no pipe to the watcher")?;
-        Ok(Self(child, input))
+        let seen = Version::of(file);
+        Ok(Self { child, input, seen })
     }
 
     /// Tells it its session. It is left to itself.
     pub(super) fn follow(mut self, session: &str) -> anyhow::Result<()> {
         use std::io::Write;
-        let status = self.0.wait().context("waitpid")?;
+        let status = self.child.wait().context("waitpid")?;
         anyhow::ensure!(status.success(), "the process that renews it did not start");
-        writeln!(self.1, "{session}").context("write to the watcher")
+        let seen = self.seen.map(|seen| seen.to_string()).unwrap_or_default();
+        writeln!(self.input, "{session} {seen}").context("write to the watcher")
     }
 }
 
@@ -161,4 +196,18 @@ fn watcher(socket: &Path, args: &Args, detach: bool) -> anyhow::Result<Command> 
     command.current_dir("/").process_group(0);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_reads_as_it_is_written() {
+        let version = Version(1, -2, u64::MAX);
+        assert_eq!(Version::parse(&version.to_string()), Some(version));
+        for broken in ["", "1", "1,2", "1,2,3,4", "a,b,c", "1,2,-3"] {
+            assert_eq!(Version::parse(broken), None, "{broken}");
+        }
+    }
 }

@@ -97,8 +97,10 @@ fn start(socket: &Path, args: &Args) -> anyhow::Result<Identity> {
         let failed = || format!("--cwd {}", directory.display());
         std::env::set_current_dir(directory).with_context(failed)?;
     }
+    let file = args.token.token_file.as_deref();
+    let watcher = file.map(|file| Watcher::start(socket, file)).transpose()?;
     match claim(args)? {
-        Some(who) => start_session(socket, args, who),
+        Some(who) => start_session(socket, args, who, watcher),
         None => start_narrower(socket, args),
     }
 }
@@ -109,11 +111,14 @@ fn claim(args: &Args) -> anyhow::Result<Option<Claim>> {
     Ok(token.map(Claim::Token).or(named))
 }
 
-fn start_session(socket: &Path, args: &Args, who: Claim) -> anyhow::Result<Identity> {
+fn start_session(
+    socket: &Path,
+    args: &Args,
+    who: Claim,
+    watcher: Option<Watcher>,
+) -> anyhow::Result<Identity> {
     let identity = Identity::choose(args.user.as_deref(), args.keep_groups)?;
     let writable = launch::writable(&identity, &args.writable)?;
-    let file = args.token.token_file.as_deref();
-    let watcher = file.map(|file| Watcher::start(socket, file)).transpose()?;
     let request = StartSession {
         who,
         roles: args.roles.clone(),

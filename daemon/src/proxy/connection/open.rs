@@ -61,7 +61,7 @@ impl Drive {
                 self.upstream = Some(stream);
                 Answer::Secured
             }
-            Err(error @ upstream::DialError::Authorities { .. }) => {
+            Err(error @ upstream::DialError::Authorities(_)) => {
                 self.unreachable(&error, Refusal::Misconfigured)
             }
             Err(error) => self.unreachable(&error, Refusal::UpstreamBroken),

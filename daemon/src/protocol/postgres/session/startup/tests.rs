@@ -1,15 +1,6 @@
 use super::*;
 use crate::protocol::CancelKey;
-
-fn settings() -> Settings {
-    Settings {
-        user: "gate".into(),
-        databases: Vec::new(),
-        search_path: vec!["public".into()],
-        tls: false,
-        message_limit: 10_000,
-    }
-}
+use crate::protocol::postgres::session::tests::settings;
 
 fn packet(version: i32, body: &[u8]) -> Vec<u8> {
     let length = i32::try_from(body.len() + 8).expect("short").to_be_bytes();
@@ -134,7 +125,7 @@ fn a_cancel_request_is_passed_on_as_it_is() {
 
 #[test]
 fn a_newer_protocol_is_talked_down_and_its_options_stay_here() {
-    let body = b"user\0a\0_pq_.one\01st\0_pq_.two\0x\0\0";
+    let body = b"user\0a\0_pq_.one\x001st\0_pq_.two\0x\0\0";
     let (next, io) = said(&settings(), &packet(196_610, body));
     let Next::Accepted(accepted) = next else {
         panic!("not accepted")

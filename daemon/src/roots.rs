@@ -1,4 +1,7 @@
 //! Whom TLS trusts: the system's authorities, or those of a file.
+//!
+//! One place for every TLS connection that the daemon opens: to upstreams, issuers and
+//! vaults. Absent on purpose: any way to take a certificate without an authority.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -20,7 +23,7 @@ pub struct RootsError {
 /// Client settings for one file of authorities, or the system's. A file that has changed is
 /// read again.
 #[derive(Debug)]
-pub(super) struct Roots {
+pub(crate) struct Roots {
     file: Option<PathBuf>,
     known: Mutex<Option<(Option<Version>, Arc<ClientConfig>)>>,
 }
@@ -35,14 +38,14 @@ fn version(path: &Path) -> Option<Version> {
 }
 
 impl Roots {
-    pub(super) fn new(file: Option<PathBuf>) -> Self {
+    pub(crate) fn new(file: Option<PathBuf>) -> Self {
         Self {
             file,
             known: Mutex::default(),
         }
     }
 
-    pub(super) fn config(&self) -> Result<Arc<ClientConfig>, RootsError> {
+    pub(crate) fn config(&self) -> Result<Arc<ClientConfig>, RootsError> {
         let version = self.file.as_deref().and_then(version);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((read, config)) = &*known

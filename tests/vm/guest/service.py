@@ -14,6 +14,8 @@ roles:
 rules:
   - {id: read-etl, role: etl, allow: [sql.select], on: ['shop/public.orders']}
 """
+# Exit codes of systemd's child: USER, CGROUP.
+NOT_STARTED = (217, 219)
 PSQL = "PGCONNECT_TIMEOUT=10 psql -qAtX -h 127.0.0.1 -d shop -c"
 
 
@@ -189,13 +191,12 @@ def bound():
     with open(policy, "w") as file:
         file.write(BOUND)
     enforce("portcullis", "agents.slice")
-    unit = ["systemd-run", "--quiet", "--wait", "--pipe", "-p", "Type=exec", "--slice=agents.slice"]
     # Nothing passes before the new cgroup is seen.
     patient = f"for i in $(seq 100); do {PSQL} 'select count(*) from orders' && exit 7; sleep 0.1; done"
 
     @part.check("a unit below the enforced slice is bound by its path")
     def _():
-        code, text = host.code(*unit, "--unit=etl-1", "sh", "-c", patient + " 2>/dev/null")
+        code, text = below_slice("etl-1", "sh", "-c", patient + " 2>/dev/null")
         expect(code == 7 and text.splitlines()[-1] == "300", f"{code}: {text}")
         started = host.records("session_start")[-1]
         expect(started["proof"] == "cgroup", started)
@@ -203,34 +204,26 @@ def bound():
 
     @part.check("a unit there that nothing binds reaches nothing")
     def _():
-        code, text = host.code(*unit, "--unit=other-1", "sh", "-c", f"{PSQL} 'select 1'")
+        code, text = below_slice("other-1", "sh", "-c", f"{PSQL} 'select 1'")
         # The socket is of no session: BPF LSM refuses it before connect4 is asked.
         expect(code != 0 and "Permission denied" in text, f"{code}: {text}")
 
     @part.check("root in such a unit does not read the credential")
     def _():
-        code, text = host.code(*unit, "--unit=etl-2", "cat", "/etc/portcullis/secrets/shop")
+        code, text = below_slice("etl-2", "cat", "/etc/portcullis/secrets/shop")
         expect(code != 0 and "Permission denied" in text, f"{code}: {text}")
 
     @part.check("such a unit becomes another user by setpriv")
     def _():
-        code, text = host.code(*unit, "--unit=etl-3", "setpriv", "--reuid=agent", "--regid=agent",
+        code, text = below_slice("etl-3", "setpriv", "--reuid=agent", "--regid=agent",
                                "--clear-groups", "--no-new-privs", "id", "-un")
         expect((code, text) == (0, "agent"), f"{code}: {text}")
-
-    @part.check("a unit with User= starts as that user or not at all")
-    def _():
-        # systemd's child tells its manager the user by a socket from outside. It may be in
-        # the unit's cgroup by then, or not yet.
-        code, text = host.code(*unit, "--unit=etl-5", "-p", "User=agent", "id", "-un")
-        expect((code, text) == (0, "agent") or code == 217, f"{code}: {text}")
-        return f"exit code {code}"
 
     @part.check("no mounts of its own: systemd sets them up inside, where BPF LSM refuses them")
     def _():
         found = []
         for setting in ("PrivateTmp=yes", "ProtectSystem=strict", "PrivateDevices=yes", "RootDirectory=/srv"):
-            code, text = host.code(*unit, "--unit=etl-4", "-p", setting, "cat", "/proc/self/mountinfo")
+            code, text = below_slice("etl-4", "-p", setting, "cat", "/proc/self/mountinfo")
             # Without `shared:` it would be a mount namespace of its own.
             expect(code != 0 or "shared:" in text, f"{setting}: {text}")
             found.append(f"{setting}: {f'not started ({code})' if code else 'ignored'}")
@@ -238,6 +231,19 @@ def bound():
 
     os.unlink(policy)
     enforce("agents.slice", "portcullis")
+
+
+def below_slice(name, *words):
+    """Exit code and output of a unit in the slice. systemd's child may be in the unit's cgroup
+    before it has set itself up; what it then does is refused and it gives up, so that the unit
+    does not start: a known gap (docs/sessions.md), which is not what is looked at here."""
+    for _ in range(20):
+        code, text = host.code("systemd-run", "--quiet", "--wait", "--pipe", "-p", "Type=exec",
+                               "--slice=agents.slice", f"--unit={name}", *words)
+        if code not in NOT_STARTED:
+            break
+        host.run("systemctl", "reset-failed", f"{name}.service", check=False)
+    return code, text
 
 
 def enforce(before, after):

@@ -11,7 +11,7 @@ use aya::maps::{Array, MapData, MapInfo};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 use portcullis_ebpf_common::dns::Asker;
-use portcullis_ebpf_common::lsm::{HiddenKey, LsmConfig};
+use portcullis_ebpf_common::lsm::{HiddenKey, Launch, LsmConfig};
 use portcullis_ebpf_common::{
     ABI, DestKey, GateEvent, Listener, Meta, Origin, Session, TupleKey, Turned, UnixKey,
 };
@@ -41,7 +41,7 @@ const MAPS: [(&str, u32, u32); 15] = [
     ("EVENTS", 0, 0),
     ("LOST", size::<u32>(), size::<u64>()),
     ("LSM_CONFIG", size::<u32>(), size::<LsmConfig>()),
-    ("LAUNCHING", size::<u32>(), size::<u64>()),
+    ("LAUNCHING", size::<u32>(), size::<Launch>()),
     ("HIDDEN", size::<HiddenKey>(), size::<u32>()),
 ];
 // An event must fit its ring buffer many times; a page is the smallest.

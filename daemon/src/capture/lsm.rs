@@ -11,16 +11,18 @@ mod offsets;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use aya::maps::{Array, HashMap, Map, MapData};
+use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::{Lsm, Program};
 use aya::{Btf, Ebpf};
-use portcullis_ebpf_common::lsm::{LAUNCH_NANOSECONDS, LsmConfig};
+use portcullis_ebpf_common::lsm::{LAUNCH_NANOSECONDS, Launch, LsmConfig};
 
 use super::attach::{Enforced, Layer};
 use super::loader::Pins;
 use super::{CaptureError, cgroupfs, host};
+use crate::types::CgroupId;
 use offsets::Kernel;
 
 /// The security modules in force, in their order.
@@ -221,7 +223,7 @@ pub(super) fn layers(
 }
 
 /// The map of processes that are about to become agents.
-pub(super) struct Launching(std::sync::Mutex<HashMap<MapData, u32, u64>>);
+pub(super) struct Launching(Mutex<HashMap<MapData, u32, Launch>>);
 
 impl Launching {
     pub(super) fn take(object: &mut Ebpf) -> Result<Self, CaptureError> {
@@ -232,13 +234,30 @@ impl Launching {
         Ok(Self(map.into()))
     }
 
-    /// Lets the process do what a launcher must, until it executes a command, and not for
-    /// long.
-    pub(super) fn expect(&self, pid: u32) -> Result<(), CaptureError> {
-        let until = since_boot()?.saturating_add(LAUNCH_NANOSECONDS);
-        let mut map = self.0.lock().unwrap_or_else(|broken| broken.into_inner());
-        map.insert(pid, until, 0)
+    /// Notes what the process may still do until it executes a command, and not for long.
+    pub(super) fn expect(
+        &self,
+        pid: u32,
+        session: CgroupId,
+        outer: Option<CgroupId>,
+    ) -> Result<(), CaptureError> {
+        let launch = Launch {
+            until: since_boot()?.saturating_add(LAUNCH_NANOSECONDS),
+            session: session.0,
+            outer: outer.map_or(0, |outer| outer.0),
+        };
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        map.insert(pid, launch, 0)
             .map_err(CaptureError::map("LAUNCHING"))
+    }
+
+    /// It may do no more than any other; most often the kernel has seen to that.
+    pub(super) fn forget(&self, pid: u32) -> Result<(), CaptureError> {
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match map.remove(&pid) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(error) => Err(CaptureError::map("LAUNCHING")(error)),
+        }
     }
 }
 

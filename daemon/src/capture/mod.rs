@@ -384,13 +384,28 @@ impl Gate {
         }
     }
 
-    /// Lets a process that is about to become an agent do what a launcher must, until it
-    /// executes a command, and for seconds only. Without the LSM programs it may anyway.
+    /// Says that a process is about to be in this session's cgroup. There, until it executes
+    /// a command, and for seconds only, one from outside of every session does what a
+    /// launcher must; one that comes from the session `outer` reads the answer and no more.
+    /// Without the LSM programs nothing asks for this.
     ///
     /// # Errors
     /// The map can't be written.
-    pub fn expect_launcher(&self, pid: u32) -> Result<(), CaptureError> {
-        self.launching.expect(pid)
+    pub fn expect_launcher(
+        &self,
+        pid: u32,
+        session: CgroupId,
+        outer: Option<CgroupId>,
+    ) -> Result<(), CaptureError> {
+        self.launching.expect(pid, session, outer)
+    }
+
+    /// Takes that back: its session did not begin.
+    ///
+    /// # Errors
+    /// The map can't be written.
+    pub fn forget_launcher(&self, pid: u32) -> Result<(), CaptureError> {
+        self.launching.forget(pid)
     }
 
     /// The hooks that this kernel does not have, found at the start.

@@ -12,7 +12,7 @@ pub mod options;
 pub mod packet;
 
 /// Version of the map layouts. Pins of another version are refused, never read.
-pub const ABI: u32 = 4;
+pub const ABI: u32 = 5;
 
 /// Deepest cgroup level (the root is level 0) at which a session is looked for. A process
 /// that sits deeper is refused: a narrower session could hide there.
@@ -420,7 +420,7 @@ const _: () = {
 #[cfg(feature = "user")]
 mod pod {
     use crate::dns::Asker;
-    use crate::lsm::{HiddenKey, LsmConfig};
+    use crate::lsm::{HiddenKey, Launch, LsmConfig};
     use crate::*;
 
     macro_rules! pod {
@@ -432,7 +432,7 @@ mod pod {
     }
     pod!(
         Meta, Listener, Session, DestKey, Origin, TupleKey, Turned, UnixKey, GateEvent, Asker,
-        LsmConfig, HiddenKey
+        LsmConfig, HiddenKey, Launch
     );
 }
 

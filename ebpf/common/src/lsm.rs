@@ -105,6 +105,22 @@ pub mod hidden {
 /// refused to a session: it could be hidden.
 pub const DEEPEST_FILE: u32 = 64;
 
+/// What a process that was just given a session may still do until it executes a command:
+/// of the map `LAUNCHING`, whose key is its process id.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// When it ends, in nanoseconds since boot.
+    pub until: u64,
+    /// The cgroup of its session. It has nothing of this in any other, nor has whoever gets
+    /// its number there.
+    pub session: u64,
+    /// 0 for a launcher, which comes from outside of every session. Else the cgroup of the
+    /// session that it comes from, whose sockets it may still read: the daemon's answer
+    /// comes by one.
+    pub outer: u64,
+}
+
 /// How long a process that has just been given a session may still do what a launcher
 /// does before it becomes the agent's command, in nanoseconds.
 pub const LAUNCH_NANOSECONDS: u64 = 30_000_000_000;
@@ -200,6 +216,7 @@ const _: () = {
     assert!(size_of::<Offsets>() == 27 * 4);
     assert!(size_of::<LsmConfig>() == 128);
     assert!(size_of::<HiddenKey>() == 16);
+    assert!(size_of::<Launch>() == 24);
 };
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub mod unix;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap};
 use portcullis_ebpf_common::GateEvent;
-use portcullis_ebpf_common::lsm::{HiddenKey, LsmConfig};
+use portcullis_ebpf_common::lsm::{HiddenKey, Launch, LsmConfig};
 
 use crate::event::{Attempt, Author, report_with};
 use crate::session;
@@ -29,10 +29,10 @@ use crate::session;
 #[map]
 pub static LSM_CONFIG: Array<LsmConfig> = Array::with_max_entries(1, 0);
 
-/// Process id of a launcher -> until when (nanoseconds since boot) it may still do what
-/// an agent may not. LRU: a launcher that is forgotten is refused.
+/// Process id -> what it may still do although it is in a session. LRU: a launcher that is
+/// forgotten is refused.
 #[map]
-pub static LAUNCHING: LruHashMap<u32, u64> = LruHashMap::with_max_entries(1_024, 0);
+pub static LAUNCHING: LruHashMap<u32, Launch> = LruHashMap::with_max_entries(1_024, 0);
 
 /// The gate's and the daemon's own files -> bits of `lsm::hidden`.
 #[map]

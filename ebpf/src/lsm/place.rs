@@ -1,9 +1,9 @@
 //! Who is inside: the running process, another process, the maker of a socket.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_ktime_get_boot_ns};
 use portcullis_ebpf_common::MAX_CGROUP_LEVEL;
-use portcullis_ebpf_common::lsm::LsmConfig;
+use portcullis_ebpf_common::lsm::{Launch, LsmConfig};
 
 use super::kernel::{read32, read64};
 use super::{LAUNCHING, LSM_CONFIG};
@@ -34,10 +34,32 @@ pub fn installed() -> Option<&'static LsmConfig> {
 /// Is it a launcher that has not yet become the agent's command?
 #[inline(always)]
 pub fn is_launching() -> bool {
-    // SAFETY: a number that is written once.
-    let until = unsafe { LAUNCHING.get(process()) };
-    // SAFETY: a helper without arguments.
-    until.is_some_and(|until| *until > unsafe { bpf_ktime_get_boot_ns() })
+    launch().is_some_and(|launch| launch.outer == 0)
+}
+
+/// Was this socket made in the session that the running process has just left for a
+/// narrower one?
+#[inline(always)]
+pub fn made_before(config: &LsmConfig, sock: u64) -> bool {
+    let Some(launch) = launch() else {
+        return false;
+    };
+    let cgroup = read64(sock + u64::from(config.offsets.sock_cgroup));
+    is_within(config, cgroup, launch.outer)
+}
+
+/// What the running process may still do, if it is where it was put.
+#[inline(always)]
+fn launch() -> Option<&'static Launch> {
+    // SAFETY: an entry that is written once.
+    let launch = unsafe { LAUNCHING.get(process()) }?;
+    // SAFETY: helpers without arguments.
+    let (cgroup, now) = unsafe { (bpf_get_current_cgroup_id(), bpf_ktime_get_boot_ns()) };
+    // In the session's very cgroup: what is in one below has moved since.
+    if launch.session != cgroup || launch.until <= now {
+        return None;
+    }
+    Some(launch)
 }
 
 /// Id of the running process.
@@ -72,7 +94,12 @@ pub fn made_inside(config: &LsmConfig, sock: u64) -> bool {
 
 #[inline(always)]
 fn is_here(config: &LsmConfig, cgroup: u64) -> bool {
-    let session = session::current().session;
+    is_within(config, cgroup, session::current().session)
+}
+
+/// Is it the session's cgroup, or one below? There is no session 0.
+#[inline(always)]
+fn is_within(config: &LsmConfig, cgroup: u64, session: u64) -> bool {
     if session == 0 || cgroup == 0 {
         return false;
     }

@@ -9,7 +9,7 @@ use portcullis_ebpf_common::lsm::may_create_any;
 use portcullis_ebpf_common::{hook, reason};
 
 use super::kernel::{pointer, read16, read64};
-use super::place::{held, is_launching, made_here};
+use super::place::{held, is_launching, made_before, made_here};
 use super::{EACCES, PASS, report_socket};
 
 #[inline(always)]
@@ -38,8 +38,11 @@ pub fn used(ctx: &LsmContext, hook: u32) -> i32 {
     };
     let socket = pointer(ctx, 0);
     let sock = read64(socket + u64::from(config.offsets.socket_sock));
-    // A launcher reads the daemon's answer by a socket that it made outside.
+    // The daemon's answer comes by a socket that was made before the session.
     if made_here(config, sock) || is_launching() {
+        return PASS;
+    }
+    if hook == hook::LSM_SOCKET_RECVMSG && made_before(config, sock) {
         return PASS;
     }
     let family = read16(sock + u64::from(config.offsets.sock_family));

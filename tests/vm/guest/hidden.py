@@ -78,6 +78,14 @@ def own_link(path):
     os.link(path, f"{TWIN}/own-link")
 
 
+def link_into(path):
+    create(f"{TWIN}/mine")
+    try:
+        os.link(f"{TWIN}/mine", path)
+    finally:
+        os.unlink(f"{TWIN}/mine")
+
+
 def set_acl(path):
     entries = [(1, 6, 0xFFFFFFFF), (4, 0, 0xFFFFFFFF), (0x20, 4, 0xFFFFFFFF)]
     value = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
@@ -145,6 +153,7 @@ def attempts(session):
     yield "create a policy", create, (f"{POLICIES}/new.yaml",), (f"{TWIN}/policies/new.yaml",)
     yield "symlink among policies", os.symlink, ("/x", f"{POLICIES}/x"), ("/x", f"{TWIN}/policies/x")
     yield "mkfifo among policies", os.mkfifo, (f"{POLICIES}/f",), (f"{TWIN}/policies/f",)
+    yield "link a file among policies", link_into, (f"{POLICIES}/l",), (f"{TWIN}/policies/l",)
     yield "put a file over a policy", put_over, (f"{POLICIES}/shop.yaml",), (
         f"{TWIN}/policies/shop.yaml",)
     yield "unlink a policy", os.unlink, (f"{POLICIES}/shop.yaml",), (f"{TWIN}/policies/shop.yaml",)

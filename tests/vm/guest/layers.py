@@ -47,6 +47,10 @@ class Lsm:
     def detach_all(self):
         shutil.rmtree(f"{PINS}/lsm")
 
+    def close(self):
+        for descriptor in self.programs.values():
+            os.close(descriptor)
+
     def attach(self, hook):
         """A link that lasts as long as the descriptor."""
         return bpf(17, struct.pack("=QI", 0, self.programs[hook]))

@@ -3,6 +3,7 @@ helpers beside the agent, in no session. Everything that is seen goes into one l
 """
 
 import ctypes
+import errno
 import os
 import selectors
 import socket as s
@@ -253,30 +254,42 @@ class Outside:
         return made, pair_in_far
 
     def call_in(self, request, until):
-        """Somebody outside calls the agent, which serves `request["call"]`."""
+        """Somebody outside calls the agent, which serves `request["call"]`. What became of it:
+        "been", "sent", a refusal's errno, or why not yet."""
         token = request["token"].encode()
-        end = time.monotonic() + 4
+        end, came_to = time.monotonic() + 4, "NEVER"
         while time.monotonic() < end and not until():
             try:
                 if self._call_once(request, token):
-                    return
-            except (OSError, ValueError):
-                pass  # it does not serve yet
+                    return "been"
+            except PermissionError as error:
+                self._been(request)
+                return errno.errorcode[error.errno]
+            except (OSError, ValueError) as error:
+                came_to = str(error)  # it does not serve yet
+            else:
+                came_to = "sent"
             time.sleep(0.03)
+        return came_to
+
+    def _been(self, request):
+        """Says to the agent that nobody will come any more."""
+        open(f"{request['meet']}.been", "w").close()
 
     def _call_once(self, request, token):
         how, port = request["call"], request["port"]
         if how in ("unix", "rights"):
-            if not os.path.exists(request["meet"]):
-                return False
+            os.stat(request["meet"])
             if how == "rights":
                 way = s.socket(s.AF_UNIX, s.SOCK_DGRAM)
                 way.connect(request["meet"])
                 s.send_fds(way, [b"take"], [request["own"]])
+                self._been(request)
                 return True
             way = s.socket(s.AF_UNIX, s.SOCK_STREAM)
-            way.settimeout(0.5)
+            way.settimeout(4)
             way.connect(request["meet"])
+            self._been(request)
         elif how == "udp":
             in_far(lambda: s.socket(s.AF_INET, s.SOCK_DGRAM)).sendto(token, (OWN4, port))
             return False
@@ -287,6 +300,7 @@ class Outside:
             way = in_far(lambda: s.socket(family, s.SOCK_STREAM))
             way.settimeout(0.3)
             way.connect((OWN6 if how == "tcp6" else OWN4, port))
+            way.settimeout(4)
         self._note(way.recv(100))
         return True
 

@@ -5,9 +5,11 @@ import os
 import struct
 
 import catalogue
+import controls
 import hidden
 import host
 import layers
+import verdict
 from report import note
 
 # The way that shows it, and who tries it.
@@ -65,8 +67,9 @@ def alone(lsm, hook, tries, way, port, runs):
         reached = tries.reached(way.name)
     finally:
         os.close(link)
-    good = was_open and not reached
-    detail = f"{way.name} as {tries.user}: {answer['errno']}" if good else \
+    good = was_open and not reached and verdict.is_refusal(answer)
+    said = answer["errno"] if answer["errno"] != "ETIMEDOUT" else answer["visitor"]
+    detail = f"{way.name} as {tries.user}: {said}" if good else \
         f"{way.name} as {tries.user}: open without: {was_open}, reached with: {reached}, {answer}"
     note("lsm", f"{hook} alone", "ok" if good else "FAIL", detail)
 
@@ -101,21 +104,33 @@ def own_files(lsm):
     bare = f"{session.cgroup()}/bare"
     os.mkdir(bare)
     for hook, (function, *arguments) in sorted(attempts.items()):
-        if hook in lsm.programs:
-            tried = lambda: own_file(bare, function, arguments)
-            without = tried()
-            link = lsm.attach(hook)
-            try:
-                alone = tried()
-            finally:
-                os.close(link)
-            good = without == 0 and alone in hidden.REFUSED
-            detail = f"{function.__name__} of an own file: {os.strerror(alone)}; without: {os.strerror(without)}"
-            note("lsm", f"{hook} alone", "ok" if good else "FAIL", detail)
+        by_itself(lsm, hook, f"{function.__name__} of an own file", (0,),
+                  lambda: own_file(bare, function, arguments))
+    place = controls.Place(session)
+    for hook, function, arguments in controls.attempts(place.cgroup):
+        where = "bpffs" if controls.BPFFS in " ".join(map(str, arguments)) else "cgroupfs"
+        by_itself(lsm, hook, f"{function.__name__} in {where}", controls.HARMLESS,
+                  lambda: place.tried(bare, function, arguments))
+    place.close()
     host.until("the end of the attempts", lambda: not open(f"{bare}/cgroup.procs").read())
     os.rmdir(bare)
     session.close()
     return set(attempts)
+
+
+def by_itself(lsm, hook, what, harmless, tried):
+    """A try without any program, then with this one."""
+    if hook not in lsm.programs:
+        return
+    without = tried()
+    link = lsm.attach(hook)
+    try:
+        alone = tried()
+    finally:
+        os.close(link)
+    good = without in harmless and alone in hidden.REFUSED
+    detail = f"{os.strerror(alone)}; without: {os.strerror(without)}"
+    note("lsm", f"{hook} alone: {what}", "ok" if good else "FAIL", detail)
 
 
 def own_file(bare, function, arguments):

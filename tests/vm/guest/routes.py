@@ -18,8 +18,11 @@ from layers import ALL, HOOKS, LAUNCHER, LSM, NONE, USERS
 from outside import DEVICE, DIRECTORY, OWN4, SERVICES, SINK4, SINK6, VSOCK, Outside, Victim
 from report import say
 
-# How long an agent waits for somebody outside, in seconds: long where he must come.
-PATIENCE = {NONE: 4, HOOKS: 2}
+# How long an agent waits for somebody outside, in seconds. The same under every layer: who
+# comes without a gate has as long with it.
+PATIENCE = 3
+# How long what was sent may take to be seen.
+SETTLES = 5
 # What a try may change and is put back.
 CONTROLS = ("kernel/core_pattern", "kernel/modprobe", "kernel/hostname", "net/ipv4/ip_forward")
 
@@ -72,7 +75,7 @@ class Run:
             "vsock": VSOCK, "netlink": 77_777, "fds": self.agent.fds, "fifo": outside.fifo, "file": outside.file,
             "key": outside.key, "mqueue": "routes", "ko": outside.module, "sibling": "no-gate",
             "meet": f"/tmp/meet-{self.number}-{port}", "dgram": f"{DIRECTORY}/dgram",
-            "patience": PATIENCE.get(self.layer, 0.6), "link": outside.link, **self.victim.request, **way.request,
+            "patience": PATIENCE, "link": outside.link, **self.victim.request, **way.request,
             "service": SERVICES[self.number * 4 + way.request.get("service", 0)],
         }
 
@@ -100,31 +103,41 @@ class Run:
         # The agent must not learn by itself what only somebody outside has.
         if way.name == "inherited_unix_recv":
             self.pair_in_far.send(request["token"].encode())
-        done, caller = threading.Event(), None
-        if "call" in request:
-            own = {"own": self.descriptors["udp"].fileno()}
-            caller = threading.Thread(target=self.outside.call_in, args=(request | own, done.is_set))
-            caller.start()
-        answer = self.agent.ask(request)
-        done.set()
-        if caller:
-            caller.join()
+        answer = self._visited(request) if "call" in request else self.agent.ask(request)
         state = callable(way.seen) and answer["errno"] is None and self.state(way, request)
         self.results[way.name] = (way, request, answer, state)
         return answer
+
+    def _visited(self, request):
+        """Asks while somebody outside comes; what he came to is in the answer."""
+        done = threading.Event()
+        own = {"own": self.descriptors["udp"].fileno()}
+        with ThreadPoolExecutor(1) as pool:
+            visitor = pool.submit(self.outside.call_in, request | own, done.is_set)
+            try:
+                answer = self.agent.ask(request)
+            finally:
+                done.set()
+            return answer | {"visitor": visitor.result()}
 
     def state(self, way, request):
         more = {"outside": self.outside, "word": self.word, "user": self.user, "own_fds": self.descriptors}
         try:
             if "signal" in way.name:
-                time.sleep(0.3)
+                return host.until("the signal", lambda: way.seen(request | more), SETTLES)
             return bool(way.seen(request | more))
         except (OSError, TimeoutError):
             return False
 
     def settle(self):
-        """What is on its way arrives."""
-        time.sleep(0.7)
+        """What is on its way arrives: no call has refused it."""
+        end = time.monotonic() + SETTLES
+        while time.monotonic() < end and not all(self.reached(name) for name in self.unrefused()):
+            time.sleep(0.1)
+
+    def unrefused(self):
+        """The names of the tries that nothing has answered with a refusal."""
+        return [name for name, (_, _, answer, _) in self.results.items() if not verdict.is_refusal(answer)]
 
     def reached(self, name):
         way, request, answer, state = self.results[name]

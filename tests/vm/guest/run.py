@@ -9,8 +9,10 @@ import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import cost
 import hidden
 import host
+import narrower
 import routes
 import service
 from report import note, say
@@ -36,9 +38,15 @@ def main():
     if only in ("all", "service"):
         service.in_force()
         service.dead_and_back()
+        service.managed()
+        service.bound()
         service.sandbox()
     if only in ("all", "hidden"):
         hidden.checks()
+    if only in ("all", "narrower"):
+        narrower.checks()
+    if only in ("all", "cost", "routes"):
+        cost.measured()
     if only in ("all", "routes"):
         routes.tried()
     service.released()

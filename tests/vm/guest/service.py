@@ -8,6 +8,14 @@ import time
 import host
 from report import Part, expect, say
 
+BOUND = """version: 1
+roles:
+  etl: {when: {cgroup: '/agents.slice/etl-*.service'}}
+rules:
+  - {id: read-etl, role: etl, allow: [sql.select], on: ['shop/public.orders']}
+"""
+# Exit codes of systemd's child: USER, CGROUP.
+NOT_STARTED = (217, 219)
 PSQL = "PGCONNECT_TIMEOUT=10 psql -qAtX -h 127.0.0.1 -d shop -c"
 
 
@@ -150,6 +158,102 @@ def dead_and_back():
         expect((code, text) == (0, "1"), f"{code}: {text}")
 
     session.close()
+
+
+def managed():
+    """Agents that a service manager starts."""
+    part = Part("service")
+    unit = ["systemd-run", "--quiet", "-p", "Type=exec"]
+    agent = ["portcullis", "run", "--as", "analyst", "--", "sh", "-c"]
+
+    @part.check("systemd-run --wait --pipe portcullis run: the query, the output, the exit code")
+    def _():
+        code, text = host.code(*unit, "--wait", "--pipe", *agent,
+                               f"{PSQL} 'select count(*) from orders'; exit 7")
+        expect((code, text) == (7, "300"), f"{code}: {text}")
+
+    @part.check("systemctl stop ends such an agent and its session")
+    def _():
+        host.run(*unit, "--unit=stopped", *agent, "echo $$$$ >/tmp/stopped; exec sleep 1000")  # the manager halves them
+        pid = host.until("the agent", lambda: os.path.exists("/tmp/stopped")
+                         and open("/tmp/stopped").read().strip())
+        cgroup = open(f"/proc/{pid}/cgroup").read().strip().removeprefix("0::")
+        expect(cgroup.startswith("/portcullis/"), cgroup)
+        host.run("systemctl", "stop", "stopped")
+        expect(not os.path.exists(f"/proc/{pid}"), "it lives")
+        host.until("the end of its cgroup", lambda: not os.path.exists(f"/sys/fs/cgroup{cgroup}"))
+
+
+def bound():
+    """Units below an enforced slice, bound by their path."""
+    part = Part("service")
+    policy = "/etc/portcullis/policies/etl.yaml"
+    with open(policy, "w") as file:
+        file.write(BOUND)
+    enforce("portcullis", "agents.slice")
+    # Nothing passes before the new cgroup is seen.
+    patient = f"for i in $(seq 100); do {PSQL} 'select count(*) from orders' && exit 7; sleep 0.1; done"
+
+    @part.check("a unit below the enforced slice is bound by its path")
+    def _():
+        code, text = below_slice("etl-1", "sh", "-c", patient + " 2>/dev/null")
+        expect(code == 7 and text.splitlines()[-1] == "300", f"{code}: {text}")
+        started = host.records("session_start")[-1]
+        expect(started["proof"] == "cgroup", started)
+        return started["cgroup"]
+
+    @part.check("a unit there that nothing binds reaches nothing")
+    def _():
+        code, text = below_slice("other-1", "sh", "-c", f"{PSQL} 'select 1'")
+        # The socket is of no session: BPF LSM refuses it before connect4 is asked.
+        expect(code != 0 and "Permission denied" in text, f"{code}: {text}")
+
+    @part.check("root in such a unit does not read the credential")
+    def _():
+        code, text = below_slice("etl-2", "cat", "/etc/portcullis/secrets/shop")
+        expect(code != 0 and "Permission denied" in text, f"{code}: {text}")
+
+    @part.check("such a unit becomes another user by setpriv")
+    def _():
+        code, text = below_slice("etl-3", "setpriv", "--reuid=agent", "--regid=agent",
+                               "--clear-groups", "--no-new-privs", "id", "-un")
+        expect((code, text) == (0, "agent"), f"{code}: {text}")
+
+    @part.check("no mounts of its own: systemd sets them up inside, where BPF LSM refuses them")
+    def _():
+        found = []
+        for setting in ("PrivateTmp=yes", "ProtectSystem=strict", "PrivateDevices=yes", "RootDirectory=/srv"):
+            code, text = below_slice("etl-4", "-p", setting, "cat", "/proc/self/mountinfo")
+            # Without `shared:` it would be a mount namespace of its own.
+            expect(code != 0 or "shared:" in text, f"{setting}: {text}")
+            found.append(f"{setting}: {f'not started ({code})' if code else 'ignored'}")
+        return "; ".join(found)
+
+    os.unlink(policy)
+    enforce("agents.slice", "portcullis")
+
+
+def below_slice(name, *words):
+    """Exit code and output of a unit in the slice. systemd's child may be in the unit's cgroup
+    before it has set itself up; what it then does is refused and it gives up, so that the unit
+    does not start: a known gap (docs/sessions.md), which is not what is looked at here."""
+    for _ in range(20):
+        code, text = host.code("systemd-run", "--quiet", "--wait", "--pipe", "-p", "Type=exec",
+                               "--slice=agents.slice", f"--unit={name}", *words)
+        if code not in NOT_STARTED:
+            break
+        host.run("systemctl", "reset-failed", f"{name}.service", check=False)
+    return code, text
+
+
+def enforce(before, after):
+    """Puts the gate on another cgroup."""
+    host.run("systemctl", "stop", "portcullisd")
+    host.run("portcullisd", "--release")
+    host.run("sed", "-i", f"s/^  cgroup: {before}$/  cgroup: {after}/", "/etc/portcullis/portcullisd.yaml")
+    host.run("systemctl", "start", "portcullisd")
+    status = host.run("portcullis", "status")
+    expect(f"/sys/fs/cgroup/{after}:" in status, status)
 
 
 def sandbox():

@@ -45,6 +45,23 @@ SIGNALS = {"signal_outside", "pidfd_signal", "file_owner_signal"}
 MAY_BE_ABSENT = {way.name for way in catalogue.SOCKETS if way.name.startswith("family_")} | {
     "sctp", "dccp", "udplite", "udplite_connected", "ports", "uevent_helper", "alg_module"}
 ABSENT = {"EPROTONOSUPPORT", "ESOCKTNOSUPPORT", "EAFNOSUPPORT", "ENOSYS", "ENODEV", "ENOENT", "ENXIO", "ENOTSUP"}
+# Refused in silence: packets that `ingress` drops, if somebody did send them, and a signal by a
+# descriptor's owner where Landlock holds it.
+SILENT = {"tcp_served", "tcp_served_v6", "tcp_served_autobind", "udp_served"}
+KNOCKED = {"timed out", "sent"}
+SILENT_LAUNCHER = {"file_owner_signal"}
+
+
+def is_refusal(answer):
+    """Did the kernel say so, to the agent or to somebody who came to it? A late answer does not."""
+    return answer["errno"] not in (None, "ETIMEDOUT") or answer.get("visitor") in ("EACCES", "EPERM")
+
+
+def is_decided(layer, name, answer):
+    """Is a try that reached nobody known to be refused, and not only slow?"""
+    in_silence = name in SILENT and answer.get("visitor") in KNOCKED or \
+        name in SILENT_LAUNCHER and layer in (LAUNCHER, ALL)
+    return is_refusal(answer) or in_silence
 
 
 def older():
@@ -61,6 +78,10 @@ def compare(layer, run, applies):
     if allowed is not None:
         for name in sorted(reaches - allowed):
             note("routes", f"{layer}, {run.user}: {name}", "FAIL", f"reached: {run.results[name][2]}")
+    for name in sorted(applies - run.reaches):
+        answer = run.results[name][2]
+        if not is_decided(layer, name, answer):
+            note("routes", f"{layer}, {run.user}: {name}", "FAIL", f"neither reached nor refused: {answer}")
     broken = {name: result[2] for name, result in run.results.items()
               if result[2]["errno"] in ("BROKEN", "DIED")}
     for name, answer in broken.items():

@@ -44,7 +44,7 @@ pub struct Args {
     /// 6.1, 6.12, newest, 5.10 (which must be refused), or all of them.
     #[arg(long, default_value = "all")]
     kernel: String,
-    /// Only these parts of `tests/vm`: service, hidden, routes.
+    /// Only these parts of `tests/vm`: service, hidden, narrower, cost, routes.
     #[arg(long)]
     only: Option<String>,
     /// Build the disk image anew.

@@ -4,6 +4,7 @@
 //! Stored as one that has not begun, recorded, then known, then stored as live, then open:
 //! until the last step nothing passes, and whatever fails or dies before leaves it ended.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -78,13 +79,21 @@ impl Sessions {
         let cgroup = self.parts.gate.create_session_cgroup(&what.parent, &id)?;
         let session = new(id, cgroup.path, cgroup.id, peer.uid, what);
         let filled = self.fill(peer, &session);
-        self.settle(session, filled)
+        let begun = self.settle(session, filled);
+        if begun.is_err()
+            && let Err(error) = self.parts.gate.forget_launcher(peer.pid)
+        {
+            tracing::error!("process {}: {error}", peer.pid);
+        }
+        begun
     }
 
     fn fill(&self, peer: &Peer, session: &AgentSession) -> anyhow::Result<()> {
         session.store()?;
         self.record_start(session, Some(peer.pid))?;
-        self.parts.gate.expect_launcher(peer.pid)?;
+        let outer = outer(session)?;
+        let gate = &self.parts.gate;
+        gate.expect_launcher(peer.pid, session.cgroup, outer)?;
         // The process is in before the session is known, so that the reaper, which ends
         // empty sessions, never sees it empty. Until then nothing passes from it.
         peer.still_lives()?;
@@ -166,6 +175,16 @@ impl Sessions {
         let record = Record::new(Event::SessionStart, &context, &body);
         Ok(self.parts.proxy.audit.append(&record)?)
     }
+}
+
+/// The cgroup of the session that this one is inside: the one above its own. None for one
+/// that was asked for from outside of every session.
+fn outer(session: &AgentSession) -> io::Result<Option<CgroupId>> {
+    if session.chain.is_empty() {
+        return Ok(None);
+    }
+    let above = session.path.parent().ok_or(io::ErrorKind::NotFound)?;
+    cgroupfs::id(above).map(Some)
 }
 
 fn new(id: SessionId, path: PathBuf, cgroup: CgroupId, uid: u32, what: Beginning) -> AgentSession {

@@ -59,7 +59,12 @@ fn lsm_file_receive(ctx: LsmContext) -> i32 {
 
 #[lsm(hook = "file_ioctl")]
 fn lsm_file_ioctl(ctx: LsmContext) -> i32 {
-    files::ioctl(&ctx)
+    files::ioctl(&ctx, hook::LSM_FILE_IOCTL)
+}
+
+#[lsm(hook = "file_ioctl_compat")]
+fn lsm_file_ioctl_compat(ctx: LsmContext) -> i32 {
+    files::ioctl(&ctx, hook::LSM_FILE_IOCTL_COMPAT)
 }
 
 #[lsm(hook = "mmap_file")]

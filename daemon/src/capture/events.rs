@@ -229,6 +229,7 @@ fn hook_name(number: u32) -> &'static str {
         hook::LSM_FILE_PERMISSION => "lsm/file_permission",
         hook::LSM_FILE_RECEIVE => "lsm/file_receive",
         hook::LSM_FILE_IOCTL => "lsm/file_ioctl",
+        hook::LSM_FILE_IOCTL_COMPAT => "lsm/file_ioctl_compat",
         hook::LSM_FILE_FCNTL => "lsm/file_fcntl",
         hook::LSM_PTRACE => "lsm/ptrace_access_check",
         hook::LSM_TASK_KILL => "lsm/task_kill",

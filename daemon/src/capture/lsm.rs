@@ -68,8 +68,14 @@ const HOOKS: [&str; 34] = [
     "inode_removexattr",
 ];
 
-/// Newer ways to what `inode_setxattr` and `inode_setattr` see elsewhere: from 6.2 and 6.17.
-const NEWER: [&str; 3] = ["inode_set_acl", "inode_remove_acl", "inode_file_setattr"];
+/// What `inode_setxattr`, `inode_setattr` and `file_ioctl` see where these are not: from 6.2,
+/// 6.17 and, for 32-bit callers, 6.8 and the stable kernels of that time.
+const NEWER: [&str; 4] = [
+    "inode_set_acl",
+    "inode_remove_acl",
+    "inode_file_setattr",
+    "file_ioctl_compat",
+];
 
 /// Whether the layer is there.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -356,6 +356,8 @@ pub mod hook {
     pub const LSM_MMAP_FILE: u32 = 66;
     /// `lsm/file_fcntl`.
     pub const LSM_FILE_FCNTL: u32 = 67;
+    /// `lsm/file_ioctl_compat`.
+    pub const LSM_FILE_IOCTL_COMPAT: u32 = 68;
 }
 
 /// An address. In words, because the kernel gives it so and the programs would else take

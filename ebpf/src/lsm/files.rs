@@ -1,5 +1,5 @@
-//! `file_open`, `file_permission`, `mmap_file`, `file_receive`, `file_ioctl`, `file_fcntl`: the
-//! gate's own files, the kernel's controls and devices, sockets that came in as descriptors,
+//! `file_open`, `file_permission`, `mmap_file`, `file_receive`, `file_ioctl`, `file_ioctl_compat`,
+//! `file_fcntl`: the gate's own files, the kernel's controls and devices, sockets that came in as descriptors,
 //! and signals by descriptor.
 //!
 //! `file_permission` is asked at every read and write, `mmap_file` for the rest, so they
@@ -120,7 +120,7 @@ pub fn receive(ctx: &LsmContext) -> i32 {
 }
 
 #[inline(always)]
-pub fn ioctl(ctx: &LsmContext) -> i32 {
+pub fn ioctl(ctx: &LsmContext, hook: u32) -> i32 {
     // Both type into a terminal that a shell outside may read.
     const TIOCSTI: u32 = 0x5412;
     const TIOCLINUX: u32 = 0x541c;
@@ -132,7 +132,7 @@ pub fn ioctl(ctx: &LsmContext) -> i32 {
     if !is_refused || held().is_none() {
         return PASS;
     }
-    report(hook::LSM_FILE_IOCTL, reason::PRIVILEGE, request);
+    report(hook, reason::PRIVILEGE, request);
     EPERM
 }
 

@@ -243,6 +243,7 @@ KERNEL = [
     Way("cron_table", "a table for cron (crontab)", spool),
     Way("cron_file", "a file for cron", reads("/etc/cron.d/way")),
     Way("terminal", "TIOCSTI: typing into a terminal outside", lambda r: r["outside"].typed(r)),
+    Way("terminal_compat", "the same by a 32-bit system call", lambda r: r["outside"].typed(r)),
     Way("named_pipe", "a named pipe that a process outside reads"),
     Way("plain_file", "a file that a process outside reads", collected),
     Way("shared_memory", "shared memory (System V) of a process outside", collected),

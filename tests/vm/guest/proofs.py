@@ -25,6 +25,7 @@ SHOWN_BY = {
     "file_permission": ("move_by_descriptor", "root"),
     "file_receive": ("passed_socket", "agent"),
     "file_ioctl": ("terminal", "root"),
+    "file_ioctl_compat": ("terminal_compat", "root"),
     "file_fcntl": ("file_owner_signal", "agent"),
     "ptrace_access_check": ("pidfd_getfd", "agent"),
     "task_kill": ("signal_outside", "agent"),

@@ -7,6 +7,14 @@ import subprocess
 
 from ways import call, libc, syscall, write
 
+# Below 4 GiB, where a 32-bit pointer reaches.
+MAP_32BIT = 0x40
+# push rbx; mov eax, 54 (ioctl); mov ebx, edi; mov ecx, esi; int 0x80; pop rbx; ret. The third
+# argument is in edx already.
+COMPAT_IOCTL = bytes.fromhex("53 b836000000 89fb 89f1 cd80 5b c3")
+# Where in the page the letter is.
+LETTER = 64
+
 
 def command(*words, text=""):
     done = subprocess.run(words, input=text, capture_output=True, text=True, timeout=3.5)
@@ -196,6 +204,22 @@ def terminal(r):
 
     for letter in r["token"].encode() + b"\n":
         fcntl.ioctl(r["fds"]["terminal"], 0x5412, bytes([letter]))
+
+
+def terminal_compat(r):
+    """The same by a 32-bit program's system call."""
+    import mmap
+
+    page = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_32BIT,
+                     mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+    page.write(COMPAT_IOCTL)
+    ioctl = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_int] * 3)(address)
+    for letter in r["token"].encode() + b"\n":
+        page[LETTER] = letter
+        answer = ioctl(r["fds"]["terminal"], 0x5412, address + LETTER)
+        if answer < 0:
+            raise OSError(-answer, "compat ioctl")
 
 
 # --- objects with permissions, which others read ---------------------------------------------

@@ -50,7 +50,7 @@ pub(crate) fn load(path: &Path, generation: u64) -> anyhow::Result<(Policy, Vec<
         Policy::load(path, generation).map_err(|errors| anyhow!("{errors}"))?;
     let analyse = |service: &Service, text: &str| {
         let context = analyse::Context {
-            search_path: &service.search_path,
+            search_path: service.search_path.as_deref().unwrap_or_default(),
         };
         let operation = analyse::analyse(text, &context);
         match operation.problem {

@@ -127,7 +127,8 @@ pub struct Service {
     /// The databases that an agent may open; empty means whichever the user may.
     pub databases: Vec<String>,
     /// The schemas that a name without one is looked up in, in order; the gate sets them.
-    pub search_path: Vec<String>,
+    /// None: the server's own, so that the gate knows no such name but the catalog's.
+    pub search_path: Option<Vec<String>>,
 }
 
 impl Service {

@@ -157,6 +157,8 @@ pub struct Opening {
     pub database: String,
     /// The client's own name for itself.
     pub application: String,
+    /// What its settings do that are not harmless: judged before anything is dialled.
+    pub effects: Vec<Effect>,
 }
 
 /// What came of an operation.

@@ -19,10 +19,21 @@ pub fn play(tools: &Tools) -> Result<Both> {
         let package = format!("asyncpg=={VERSION}");
         let python = venv(&dir.join("venv"), &[&package, "pytest"])?;
         let mut download = pip(&python);
-        download.args(["download", "--quiet", "--no-deps", "--no-binary", "asyncpg", &package]);
+        download.args([
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--no-binary",
+            "asyncpg",
+            &package,
+        ]);
         check(download.current_dir(dir))?;
         let mut tar = Command::new("tar");
-        tar.arg("xf").arg(only(dir, ".tar.gz")?).args(["--strip-components=1", "--wildcards", "*/tests"]);
+        tar.arg("xf").arg(only(dir, ".tar.gz")?).args([
+            "--strip-components=1",
+            "--wildcards",
+            "*/tests",
+        ]);
         check(tar.current_dir(dir))?;
         Ok(())
     })?;
@@ -52,7 +63,11 @@ fn run(world: &World, dir: &Path) -> Result<Results> {
     fs::write(&log, done.both()).context("write pytest.log")?;
     world.keep(&log, "asyncpg")?;
     let results: Results = done.stdout.lines().filter_map(outcome).collect();
-    ensure!(results.counts().passed > 0, "it ran nothing: {}", done.both());
+    ensure!(
+        results.counts().passed > 0,
+        "it ran nothing: {}",
+        done.both()
+    );
     Ok(results)
 }
 
@@ -76,7 +91,10 @@ mod tests {
     #[test]
     fn reads_pytests_lines() {
         let line = "../tests/test_copy.py::TestCopyFrom::test_a PASSED    [ 10%]";
-        assert_eq!(outcome(line), Some(("TestCopyFrom::test_a".into(), Outcome::Passed)));
+        assert_eq!(
+            outcome(line),
+            Some(("TestCopyFrom::test_a".into(), Outcome::Passed))
+        );
         assert_eq!(outcome("===== 309 passed in 49 s ====="), None);
     }
 }

@@ -59,7 +59,10 @@ impl Apt {
         fs::write(dir.join("apt.conf"), settings).context("write apt.conf")?;
         let apt = Self { dir };
         apt.copy_sources()?;
-        check(apt.command("apt-get", Path::new("/")).args(["-qq", "update"]))?;
+        check(
+            apt.command("apt-get", Path::new("/"))
+                .args(["-qq", "update"]),
+        )?;
         Ok(apt)
     }
 
@@ -71,7 +74,10 @@ impl Apt {
             let Ok(text) = fs::read_to_string(&path) else {
                 continue;
             };
-            let extension = path.extension().and_then(|it| it.to_str()).unwrap_or_default();
+            let extension = path
+                .extension()
+                .and_then(|it| it.to_str())
+                .unwrap_or_default();
             let text = match extension {
                 "sources" => with_sources(&text),
                 "list" => text.replace("deb ", "deb-src ") + &text,
@@ -85,7 +91,9 @@ impl Apt {
 
     fn command(&self, program: &str, at: &Path) -> Command {
         let mut command = Command::new(program);
-        command.env("APT_CONFIG", self.dir.join("apt.conf")).current_dir(at);
+        command
+            .env("APT_CONFIG", self.dir.join("apt.conf"))
+            .current_dir(at);
         command
     }
 
@@ -93,7 +101,9 @@ impl Apt {
     /// newer one the binaries may be there and the source gone.
     pub fn source(&self, package: &str, to: &Path) -> Result<String> {
         let shown = check(self.command("apt-cache", to).args(["showsrc", package]))?;
-        let versions = shown.lines().filter_map(|line| line.strip_prefix("Version: "));
+        let versions = shown
+            .lines()
+            .filter_map(|line| line.strip_prefix("Version: "));
         let mut versions: Vec<&str> = versions.collect();
         versions.sort_by(|a, b| newer(a, b));
         versions.dedup();
@@ -104,7 +114,10 @@ impl Apt {
                 return Ok((*version).to_owned());
             }
         }
-        bail!("no source of {package} is to be had, of {}", versions.join(", "))
+        bail!(
+            "no source of {package} is to be had, of {}",
+            versions.join(", ")
+        )
     }
 
     /// Binary packages of one version, unpacked into `to`.
@@ -113,7 +126,10 @@ impl Apt {
         fs::create_dir_all(&debs).context("make debs")?;
         for package in packages {
             let wanted = format!("{package}={version}");
-            check(self.command("apt-get", &debs).args(["-qq", "download", &wanted]))?;
+            check(
+                self.command("apt-get", &debs)
+                    .args(["-qq", "download", &wanted]),
+            )?;
         }
         for entry in fs::read_dir(&debs).context("read debs")?.flatten() {
             let mut unpack = Command::new("dpkg-deb");
@@ -146,7 +162,11 @@ fn newer(a: &str, b: &str) -> std::cmp::Ordering {
 /// A Python environment with these packages in it; its interpreter.
 pub fn venv(dir: &Path, packages: &[&str]) -> Result<PathBuf> {
     // Debian's own interpreter: it is the one that python3-venv belongs to.
-    check(Command::new("/usr/bin/python3").args(["-m", "venv", "--clear"]).arg(dir))?;
+    check(
+        Command::new("/usr/bin/python3")
+            .args(["-m", "venv", "--clear"])
+            .arg(dir),
+    )?;
     let python = dir.join("bin/python");
     check(pip(&python).args(["install", "--quiet"]).args(packages))?;
     Ok(python)
@@ -165,7 +185,12 @@ pub fn only(dir: &Path, end: &str) -> Result<PathBuf> {
     let paths = entries.flatten().map(|entry| entry.path());
     let fits = |path: &PathBuf| path.to_string_lossy().ends_with(end);
     let found: Vec<PathBuf> = paths.filter(fits).collect();
-    ensure!(found.len() == 1, "{} files *{end} in {}", found.len(), dir.display());
+    ensure!(
+        found.len() == 1,
+        "{} files *{end} in {}",
+        found.len(),
+        dir.display()
+    );
     found.into_iter().next().context("one file")
 }
 
@@ -176,7 +201,10 @@ mod tests {
     #[test]
     fn an_entry_gets_its_source_packages() {
         let text = "Types: deb\nURIs: x\nSuites: s\n";
-        assert_eq!(with_sources(text), "Types: deb deb-src\nURIs: x\nSuites: s\n");
+        assert_eq!(
+            with_sources(text),
+            "Types: deb deb-src\nURIs: x\nSuites: s\n"
+        );
     }
 
     #[test]

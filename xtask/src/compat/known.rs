@@ -10,7 +10,9 @@ const KNOWN: &[(Suite, &str, &str)] = &[];
 
 /// Why a test differs; none if that is not known.
 pub fn reason(suite: Suite, test: &str) -> Option<&'static str> {
-    let found = KNOWN.iter().find(|(of, name, _)| *of == suite && *name == test);
+    let found = KNOWN
+        .iter()
+        .find(|(of, name, _)| *of == suite && *name == test);
     found.map(|(_, _, why)| *why)
 }
 

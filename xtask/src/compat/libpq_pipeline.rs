@@ -22,7 +22,9 @@ pub fn play(tools: &Tools) -> Result<Both> {
         setup: sources.setup(""),
         ..Plan::default()
     };
-    tools.both(sources.short_version().into(), &plan, |world| run(world, &sources))
+    tools.both(sources.short_version().into(), &plan, |world| {
+        run(world, &sources)
+    })
 }
 
 fn run(world: &World, sources: &Sources) -> Result<Results> {
@@ -57,9 +59,8 @@ fn run(world: &World, sources: &Sources) -> Result<Results> {
 
 /// Whether two traces are the same but for blanks at the ends of lines.
 fn same(expected: &Path, seen: &Path) -> Result<bool> {
-    let read = |path: &Path| {
-        fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
-    };
+    let read =
+        |path: &Path| fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
     let (expected, seen) = (read(expected)?, read(seen)?);
     let mut expected = expected.lines().map(str::trim_end);
     let mut seen = seen.lines().map(str::trim_end);

@@ -111,13 +111,21 @@ pub fn run(args: &Args) -> Result<()> {
         match suite.row(&tools) {
             Ok(row) => {
                 report::write(&row)?;
-                failed.extend(row.surprises().iter().map(|it| format!("{}: {it}", suite.name())));
+                failed.extend(
+                    row.surprises()
+                        .iter()
+                        .map(|it| format!("{}: {it}", suite.name())),
+                );
             }
             // The others are still worth knowing.
             Err(error) => failed.push(format!("{error:#}")),
         }
     }
-    ensure!(failed.is_empty(), "not as expected:\n  {}", failed.join("\n  "));
+    ensure!(
+        failed.is_empty(),
+        "not as expected:\n  {}",
+        failed.join("\n  ")
+    );
     Ok(())
 }
 
@@ -141,7 +149,10 @@ pub fn quick() -> Result<(Counts, bool)> {
 }
 
 fn tools(command: &str) -> Result<Tools> {
-    root::require(command, "it loads programs into the kernel and runs servers")?;
+    root::require(
+        command,
+        "it loads programs into the kernel and runs servers",
+    )?;
     setup::run()?;
     Tools::new(build::daemon(false)?)
 }

@@ -25,7 +25,11 @@ pub fn play(tools: &Tools) -> Result<Both> {
     let plan = Plan::default();
     let bin = portcullis_tests::paths::postgres_bin()?;
     let version = super::fetch::check(std::process::Command::new(bin.join("pgbench")).arg("-V"))?;
-    let version = version.split_whitespace().nth(2).unwrap_or_default().to_owned();
+    let version = version
+        .split_whitespace()
+        .nth(2)
+        .unwrap_or_default()
+        .to_owned();
     tools.both(version, &plan, run)
 }
 
@@ -57,15 +61,22 @@ fn run(world: &World) -> Result<Results> {
 }
 
 fn one(world: &World, pgbench: &str, mode: &str, options: &[&str], writes: bool) -> Result<bool> {
-    let history = || world.server().sql("postgres", "SELECT count(*) FROM pgbench_history");
+    let history = || {
+        world
+            .server()
+            .sql("postgres", "SELECT count(*) FROM pgbench_history")
+    };
     world.server().sql("postgres", "TRUNCATE pgbench_history")?;
     let each = EACH.to_string();
-    let mut words = vec![pgbench, "-n", "-M", mode, "-c", CLIENTS, "-j", "2", "-t", &each];
+    let mut words = vec![
+        pgbench, "-n", "-M", mode, "-c", CLIENTS, "-j", "2", "-t", &each,
+    ];
     words.extend(options);
     let done = world.run(&words, &[])?;
     let processed = format!("processed: {ALL}/{ALL}");
     let failed = "number of failed transactions: 0 ";
-    let whole = done.code() == 0 && done.stdout.contains(&processed) && done.stdout.contains(failed);
+    let whole =
+        done.code() == 0 && done.stdout.contains(&processed) && done.stdout.contains(failed);
     if !whole {
         println!("{mode} {options:?}: {}", done.both());
     }

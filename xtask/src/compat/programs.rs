@@ -18,7 +18,8 @@ const NODE: [&str; 2] = ["pg@8.16.3", "pg-cursor@2.15.3"];
 /// Runs the program with psycopg 3.
 pub fn psycopg(tools: &Tools) -> Result<Both> {
     let python = venv_python()?;
-    let version = check(Command::new(&python).args(["-c", "import psycopg; print(psycopg.__version__)"]))?;
+    let version =
+        check(Command::new(&python).args(["-c", "import psycopg; print(psycopg.__version__)"]))?;
     let words = [python, fixture("compat/psycopg_program.py")];
     let words = words.map(|path| path.display().to_string());
     compare(tools, version.trim(), &words, &[])
@@ -29,11 +30,20 @@ pub fn node_postgres(tools: &Tools) -> Result<Both> {
     let dir = tools.dir.join("node");
     once(&dir, &NODE.join(" "), |dir| {
         let mut npm = Command::new("npm");
-        npm.args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]);
+        npm.args([
+            "install",
+            "--ignore-scripts",
+            "--no-audit",
+            "--no-fund",
+            "--silent",
+        ]);
         check(npm.args(NODE).current_dir(dir)).map(drop)
     })?;
     let modules = dir.join("node_modules").display().to_string();
-    let words = ["node".to_owned(), fixture("compat/node_program.cjs").display().to_string()];
+    let words = [
+        "node".to_owned(),
+        fixture("compat/node_program.cjs").display().to_string(),
+    ];
     let version = NODE.first().and_then(|name| name.split_once('@'));
     let (_, version) = version.context("a version")?;
     compare(tools, version, &words, &[("NODE_PATH", modules.as_str())])
@@ -55,8 +65,13 @@ fn compare(
             let name = line.split(": ").next().unwrap_or_default();
             let same = expected.contains(line);
             if !same {
-                let other = expected.iter().find(|other| other.starts_with(&format!("{name}: ")));
-                println!("direct:  {}\nthrough: {line}", other.map_or("nothing", String::as_str));
+                let other = expected
+                    .iter()
+                    .find(|other| other.starts_with(&format!("{name}: ")));
+                println!(
+                    "direct:  {}\nthrough: {line}",
+                    other.map_or("nothing", String::as_str)
+                );
             }
             results.add(name, Outcome::of(same && !line.contains(": FAILED")));
         }
@@ -69,6 +84,10 @@ fn lines(world: &World, words: &[&str], variables: &[(&str, &str)]) -> Result<Ve
     let done = world.run(words, variables)?;
     let mut lines: Vec<String> = done.stdout.lines().map(str::to_owned).collect();
     let end = lines.pop();
-    ensure!(done.code() == 0 && end.as_deref() == Some("end"), "{}", done.both());
+    ensure!(
+        done.code() == 0 && end.as_deref() == Some("end"),
+        "{}",
+        done.both()
+    );
     Ok(lines)
 }

@@ -69,7 +69,11 @@ fn run(
         world.keep(&diffs, suite)?;
         println!("{}", tail(&diffs, 40));
     }
-    ensure!(results.counts().passed > 0, "it ran nothing: {}", done.both());
+    ensure!(
+        results.counts().passed > 0,
+        "it ran nothing: {}",
+        done.both()
+    );
     Ok(results)
 }
 
@@ -94,8 +98,14 @@ mod tests {
     #[test]
     fn reads_the_runners_lines() {
         let passed = |name: &str| Some((name.to_owned(), Outcome::Passed));
-        assert_eq!(outcome("test tablespace                   ... ok          131 ms"), passed("tablespace"));
-        assert_eq!(outcome("     boolean                      ... ok           90 ms"), passed("boolean"));
+        assert_eq!(
+            outcome("test tablespace                   ... ok          131 ms"),
+            passed("tablespace")
+        );
+        assert_eq!(
+            outcome("     boolean                      ... ok           90 ms"),
+            passed("boolean")
+        );
         assert_eq!(
             outcome("     char                         ... FAILED       77 ms"),
             Some(("char".into(), Outcome::Failed))

@@ -42,7 +42,11 @@ impl Row {
         let unknown = self.differences.iter().filter(|it| it.why.is_none());
         let mut found: Vec<String> = unknown.map(Difference::to_string).collect();
         let agreeing = self.both.agreeing(self.suite);
-        found.extend(agreeing.iter().map(|test| format!("{test}: does not differ any more")));
+        found.extend(
+            agreeing
+                .iter()
+                .map(|test| format!("{test}: does not differ any more")),
+        );
         if self.both.through.counts().passed == 0 {
             found.push("nothing has passed".into());
         }
@@ -68,7 +72,10 @@ impl Row {
 
     fn list(&self) -> String {
         let name = self.suite.name();
-        let lines = self.differences.iter().map(|it| format!("- {name}, {it}\n"));
+        let lines = self
+            .differences
+            .iter()
+            .map(|it| format!("- {name}, {it}\n"));
         lines.collect()
     }
 }
@@ -78,13 +85,16 @@ impl fmt::Display for Row {
         let (direct, through) = (self.both.direct.counts(), self.through());
         write!(f, "{} {}: ", self.suite.name(), self.both.version)?;
         write!(f, "direct {direct}; through the gate {through}")?;
-        self.differences.iter().try_for_each(|it| write!(f, "\n  {it}"))
+        self.differences
+            .iter()
+            .try_for_each(|it| write!(f, "\n  {it}"))
     }
 }
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |outcome: Option<super::results::Outcome>| outcome.map_or("absent", |it| it.name());
+        let name =
+            |outcome: Option<super::results::Outcome>| outcome.map_or("absent", |it| it.name());
         let (direct, through) = (name(self.direct), name(self.through));
         write!(f, "`{}`: {direct} direct, {through} through: ", self.test)?;
         f.write_str(self.why.unwrap_or("NOT KNOWN WHY"))
@@ -96,7 +106,12 @@ pub fn write(row: &Row) -> Result<()> {
     let path = workspace().join(OUTPUT);
     let old = fs::read_to_string(&path).with_context(|| format!("read {OUTPUT}"))?;
     let name = row.suite.name();
-    let markers = |what: &str| (format!("<!-- {name}:{what} -->"), format!("<!-- {name}:{what}:end -->"));
+    let markers = |what: &str| {
+        (
+            format!("<!-- {name}:{what} -->"),
+            format!("<!-- {name}:{what}:end -->"),
+        )
+    };
     let (begin, end) = markers("differences");
     let text = put_between(&old, &begin, &end, &row.list())?;
     let text = with_line(&text, &format!("| {name} |"), &row.line()?)?;
@@ -105,7 +120,9 @@ pub fn write(row: &Row) -> Result<()> {
 
 /// The text with the line of the table that starts so replaced.
 fn with_line(text: &str, start: &str, line: &str) -> Result<String> {
-    let at = text.find(start).with_context(|| format!("no line `{start}` in {OUTPUT}"))?;
+    let at = text
+        .find(start)
+        .with_context(|| format!("no line `{start}` in {OUTPUT}"))?;
     let (before, rest) = text.split_at(at);
     let after = rest.split_once('\n').map_or("", |(_, after)| after);
     Ok(format!("{before}{line}{after}"))

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::known;
 use super::Suite;
+use super::known;
 use crate::test_counts::Counts;
 
 /// How one test ended.
@@ -51,7 +51,12 @@ impl Results {
 
     /// How many ended how.
     pub fn counts(&self) -> Counts {
-        let of = |wanted| self.0.values().filter(|outcome| **outcome == wanted).count() as u64;
+        let of = |wanted| {
+            self.0
+                .values()
+                .filter(|outcome| **outcome == wanted)
+                .count() as u64
+        };
         Counts {
             passed: of(Outcome::Passed),
             failed: of(Outcome::Failed),
@@ -130,18 +135,28 @@ mod tests {
     use super::*;
 
     fn results(tests: &[(&str, Outcome)]) -> Results {
-        tests.iter().map(|(name, outcome)| ((*name).to_owned(), *outcome)).collect()
+        tests
+            .iter()
+            .map(|(name, outcome)| ((*name).to_owned(), *outcome))
+            .collect()
     }
 
     #[test]
     fn what_is_missing_or_other_differs() {
         let both = Both {
             version: String::new(),
-            direct: results(&[("a", Outcome::Passed), ("b", Outcome::Passed), ("c", Outcome::Failed)]),
+            direct: results(&[
+                ("a", Outcome::Passed),
+                ("b", Outcome::Passed),
+                ("c", Outcome::Failed),
+            ]),
             through: results(&[("a", Outcome::Passed), ("b", Outcome::Failed)]),
         };
         let found = both.differences(Suite::Pgbench);
-        let found: Vec<_> = found.iter().map(|it| (it.test.as_str(), it.through)).collect();
+        let found: Vec<_> = found
+            .iter()
+            .map(|it| (it.test.as_str(), it.through))
+            .collect();
         assert_eq!(found, [("b", Some(Outcome::Failed)), ("c", None)]);
     }
 

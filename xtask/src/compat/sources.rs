@@ -44,8 +44,16 @@ impl Sources {
             let source = dir.join("source");
             fs::create_dir_all(&source).context("make source")?;
             let mut tar = Command::new("tar");
-            tar.arg("xf").arg(only(dir, ".orig.tar.bz2")?).arg("-C").arg(&source);
-            tar.args(["--strip-components=1", "--wildcards", "*/src/test", "*/contrib/spi"]);
+            tar.arg("xf")
+                .arg(only(dir, ".orig.tar.bz2")?)
+                .arg("-C")
+                .arg(&source);
+            tar.args([
+                "--strip-components=1",
+                "--wildcards",
+                "*/src/test",
+                "*/contrib/spi",
+            ]);
             check(&mut tar)?;
             fs::write(dir.join("version"), &version).context("write version")?;
             Self::at(dir)?.compile()
@@ -129,17 +137,22 @@ impl Sources {
     fn library(&self, from: &Path, to: &Path) -> Result<()> {
         let mut gcc = self.gcc();
         // The regression suite wants refint to say what it does.
-        gcc.args(["-fPIC", "-shared", "-DREFINT_VERBOSE", "-o"]).arg(to).arg(from);
+        gcc.args(["-fPIC", "-shared", "-DREFINT_VERBOSE", "-o"])
+            .arg(to)
+            .arg(from);
         check(&mut gcc).map(drop)
     }
 
     fn libpq_pipeline(&self) -> Result<()> {
         let dir = self.tests.join("modules/libpq_pipeline");
         let mut gcc = self.gcc();
-        gcc.arg("-DFRONTEND").arg("-o").arg(dir.join("libpq_pipeline"));
+        gcc.arg("-DFRONTEND")
+            .arg("-o")
+            .arg(dir.join("libpq_pipeline"));
         gcc.arg(dir.join("libpq_pipeline.c"));
         gcc.arg(self.libraries()?.join("libpq.so.5"));
-        gcc.arg("-L").arg(self.root.join("usr/lib/postgresql/15/lib"));
+        gcc.arg("-L")
+            .arg(self.root.join("usr/lib/postgresql/15/lib"));
         gcc.args(["-lpgcommon", "-lpgport", "-lm"]);
         check(&mut gcc).map(drop)
     }

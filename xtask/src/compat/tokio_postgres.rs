@@ -47,7 +47,9 @@ pub fn play(tools: &Tools) -> Result<Both> {
         let own = dir.join("crate/Cargo.toml");
         let text = fs::read_to_string(&own).context("read the manifest")?;
         fs::write(&own, text + "\n[workspace]\n").context("write the manifest")?;
-        fs::copy(build_tests(dir)?, dir.join("tests")).context("copy the tests").map(drop)
+        fs::copy(build_tests(dir)?, dir.join("tests"))
+            .context("copy the tests")
+            .map(drop)
     })?;
     let plan = Plan {
         setup: Setup {
@@ -66,18 +68,33 @@ fn package() -> Result<Value> {
     let all = check(build::cargo().args(["metadata", "--format-version", "1", "--locked"]))?;
     let mut all: Value = serde_json::from_str(&all).context("cargo metadata")?;
     let packages = all["packages"].as_array_mut().context("packages")?;
-    let found = packages.iter_mut().find(|package| package["name"] == "tokio-postgres");
-    found.map(Value::take).context("no tokio-postgres among the packages")
+    let found = packages
+        .iter_mut()
+        .find(|package| package["name"] == "tokio-postgres");
+    found
+        .map(Value::take)
+        .context("no tokio-postgres among the packages")
 }
 
 /// Builds them without a debugger's tables, to spare the disk; the program.
 fn build_tests(dir: &Path) -> Result<PathBuf> {
     let mut cargo = build::cargo();
     cargo.current_dir(dir.join("crate"));
-    cargo.args(["test", "--test", "test", "--no-run", "--message-format", "json"]);
-    cargo.env("CARGO_TARGET_DIR", dir.join("target")).env("CARGO_PROFILE_DEV_DEBUG", "0");
+    cargo.args([
+        "test",
+        "--test",
+        "test",
+        "--no-run",
+        "--message-format",
+        "json",
+    ]);
+    cargo
+        .env("CARGO_TARGET_DIR", dir.join("target"))
+        .env("CARGO_PROFILE_DEV_DEBUG", "0");
     let said = check(&mut cargo)?;
-    let messages = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let messages = said
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let mut programs = messages.filter_map(|it| it["executable"].as_str().map(PathBuf::from));
     programs.next().context("cargo built no tests")
 }
@@ -116,8 +133,14 @@ mod tests {
 
     #[test]
     fn reads_libtests_lines() {
-        assert_eq!(outcome("test types::test_bool ... ok"), Some(("types::test_bool".into(), Outcome::Passed)));
-        assert_eq!(outcome("test a ... ignored, why"), Some(("a".into(), Outcome::Skipped)));
+        assert_eq!(
+            outcome("test types::test_bool ... ok"),
+            Some(("types::test_bool".into(), Outcome::Passed))
+        );
+        assert_eq!(
+            outcome("test a ... ignored, why"),
+            Some(("a".into(), Outcome::Skipped))
+        );
         assert_eq!(outcome("test result: ok. 3 passed"), None);
     }
 }

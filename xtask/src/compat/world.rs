@@ -108,8 +108,12 @@ impl World {
 
     fn new(plan: &Plan) -> Result<Self> {
         let server = PostgresServer::start_with(&plan.setup)?;
-        server.sql("postgres", &plan.sql).context("the suite's own set-up")?;
-        let dir = tempfile::Builder::new().prefix("portcullis-suite-").tempdir()?;
+        server
+            .sql("postgres", &plan.sql)
+            .context("the suite's own set-up")?;
+        let dir = tempfile::Builder::new()
+            .prefix("portcullis-suite-")
+            .tempdir()?;
         fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).context("chmod")?;
         Ok(Self {
             daemon: None,
@@ -145,7 +149,11 @@ impl World {
     pub fn keep(&self, file: &Path, suite: &str) -> Result<()> {
         let kept = build::target_dir().join("compat/kept");
         fs::create_dir_all(&kept).with_context(|| format!("make {}", kept.display()))?;
-        let way = if self.daemon.is_some() { "through" } else { "direct" };
+        let way = if self.daemon.is_some() {
+            "through"
+        } else {
+            "direct"
+        };
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let to = kept.join(format!("{suite}-{way}-{name}"));
         fs::copy(file, &to).with_context(|| format!("copy to {}", to.display()))?;
@@ -171,7 +179,10 @@ impl World {
                 let mut command = Command::new(program);
                 command.args(arguments).env_clear().uid(NOBODY).gid(NOBODY);
                 let path = std::env::var("PATH").unwrap_or_default();
-                command.env("PATH", path).env("LC_ALL", "C").env("USER", "nobody");
+                command
+                    .env("PATH", path)
+                    .env("LC_ALL", "C")
+                    .env("USER", "nobody");
                 command.env("PGPASSWORD", self.server.superuser_password());
                 command
             }
@@ -195,7 +206,7 @@ fn policy(port: u16) -> String {
     format!(
         "version: 1\nroles: {{suite: {{}}}}\nservices:\n  db:\n    proto: postgres\n    \
          at: ['127.0.0.1:{port}', 'localhost:{port}']\n    tls: disable\n    user: postgres\n    \
-         credential: file:{SECRETS}/db\nrules:\n  \
+         credential: file:{SECRETS}/db\n    search_path: server\nrules:\n  \
          - {{id: everything, role: suite, allow: ['sql.*', sql.unknown], on: ['db/*']}}\n"
     )
 }

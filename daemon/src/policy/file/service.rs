@@ -2,7 +2,7 @@
 
 use super::credential;
 use super::reader::{Fields, Reader, Shape};
-use super::tree::Node;
+use super::tree::{Node, Value};
 use crate::policy::problem::{At, Spot, suggest};
 use crate::policy::service::{Destination, Proto, Service, Tls};
 use crate::types::ServiceName;
@@ -206,10 +206,16 @@ fn databases(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Vec<String>
     }
 }
 
-fn search_path(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Vec<String>> {
+/// The word instead of a list: the gate sets nothing.
+const SERVERS_OWN: &str = "server";
+
+fn search_path(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Option<Vec<String>>> {
     let Some(node) = fields.optional("search_path") else {
-        return Some(vec!["public".into()]);
+        return Some(Some(vec!["public".into()]));
     };
+    if matches!(&node.value, Value::Text(text) if text == SERVERS_OWN) {
+        return Some(None);
+    }
     let names = reader.list(node, "`search_path`")?;
     let names: Vec<_> = names
         .iter()
@@ -227,7 +233,7 @@ fn search_path(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Vec<Strin
         }
         path.push(name.value);
     }
-    Some(path)
+    Some(Some(path))
 }
 
 fn identifiers(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Vec<String>> {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::super::upstream;
 use super::drive::Drive;
 use crate::audit::{Event, Record};
-use crate::policy::{Decision, Tls};
+use crate::policy::{Decision, Effect, Request, Tls};
 use crate::protocol::{Answer, Opening, Refusal};
 use crate::vault::{Handed, VaultError};
 
@@ -28,8 +28,19 @@ impl Drive {
             }
         };
         self.generation = permit.generation();
+        // The settings of its start-up, as if it had said SET.
+        let settings = policy.decide(&Request {
+            principal: &session.principal,
+            service: &admitted.service.name,
+            effects: &opening.effects,
+        });
+        if let Decision::Deny(denial) = settings {
+            self.end(denial.message(), Some("policy"));
+            return Answer::Refused(Refusal::NotAdmitted(denial));
+        }
         let opened = OpenBody {
             application: &opening.application,
+            settings: opening.effects.iter().map(Effect::to_string).collect(),
         };
         let record = Record::new(Event::ConnectionOpen, &self.context, &opened);
         if let Err(error) = self.proxy.audit.append(&record) {
@@ -131,4 +142,7 @@ pub(super) async fn answered(asked: &mut Option<Asked>) -> Result<Handed, Arc<Va
 #[derive(Serialize)]
 struct OpenBody<'a> {
     application: &'a str,
+    /// What its settings do that are not harmless.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    settings: Vec<String>,
 }

@@ -24,7 +24,7 @@ pub(in super::super) fn settings() -> Settings {
     Settings {
         user: "gate".into(),
         databases: Vec::new(),
-        search_path: vec!["public".into()],
+        search_path: Some(vec!["public".into()]),
         tls: false,
         message_limit: 10_000,
     }

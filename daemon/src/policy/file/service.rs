@@ -1,8 +1,11 @@
 //! An entry of `services:`.
 
+use std::collections::BTreeMap;
+
 use super::credential;
 use super::reader::{Fields, Reader, Shape};
 use super::tree::{Node, Value};
+use crate::policy::credential::CredentialRef;
 use crate::policy::problem::{At, Spot, suggest};
 use crate::policy::service::{Destination, Proto, Service, Tls};
 use crate::types::ServiceName;
@@ -25,6 +28,7 @@ const SERVICE: Shape = Shape {
         "ca",
         "user",
         "credential",
+        "users",
         "database",
         "databases",
         "search_path",
@@ -62,6 +66,7 @@ pub(super) fn read(reader: &mut Reader<'_>, name: At<&str>, node: &Node) -> Opti
     let credential = reader
         .required(&fields, "credential")
         .and_then(|node| credential::read(reader, node));
+    let users = users(reader, &fields);
     let databases = databases(reader, &fields);
     let search_path = search_path(reader, &fields);
     let (at, tls) = (at?, tls?);
@@ -75,6 +80,7 @@ pub(super) fn read(reader: &mut Reader<'_>, name: At<&str>, node: &Node) -> Opti
         tls,
         user: user?.value,
         credential: credential?,
+        users: users?,
         databases: databases?,
         search_path: search_path?,
     };
@@ -189,6 +195,25 @@ fn warn_of_plain_text(reader: &mut Reader<'_>, at: &[At<Destination>], tls: &Tls
             reader.found.warn(at.spot, message, Some(help.into()));
         }
     }
+}
+
+/// Further users, each with its credential.
+fn users(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<BTreeMap<String, CredentialRef>> {
+    let mut users = Some(BTreeMap::new());
+    for (name, node) in reader.entries_of(fields, "users") {
+        let fits = (1..=LONGEST_IDENTIFIER).contains(&name.value.len());
+        if !fits {
+            let message = format!("a user's name has 1 to {LONGEST_IDENTIFIER} bytes");
+            reader.found.error(name.spot, message, None);
+        }
+        match (fits, credential::read(reader, node), &mut users) {
+            (true, Some(credential), Some(users)) => {
+                users.insert(name.value.to_owned(), credential);
+            }
+            _ => users = None,
+        }
+    }
+    users
 }
 
 fn databases(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Vec<String>> {

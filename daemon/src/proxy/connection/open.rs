@@ -16,6 +16,7 @@ use crate::vault::{Handed, VaultError};
 impl Drive {
     pub(super) async fn dial(&mut self, opening: &Opening) -> Answer {
         self.context = self.admitted.context(&opening.database, &opening.user);
+        self.login.clone_from(&opening.login);
         let policy = self.proxy.policy.load_full();
         let admitted = &self.admitted;
         let session = admitted.session.current();
@@ -104,7 +105,7 @@ impl Drive {
             return self.session.answer(refused, &mut self.io);
         };
         let vault = Arc::clone(&self.proxy.vault);
-        let from = self.admitted.service.credential.clone();
+        let from = self.admitted.service.credential_of(&self.login).clone();
         let answer = async move { vault.credential(&permit, &from).await };
         self.asked = Some(Box::pin(answer));
     }

@@ -25,8 +25,10 @@ use startup::Startup;
 /// What the policy and the configuration say about this connection.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The user that the upstream sees.
+    /// The user that the upstream sees, unless the agent names one of `users`.
     pub user: String,
+    /// Further users that the agent may be.
+    pub users: Vec<String>,
     /// The databases that the agent may name; empty for any.
     pub databases: Vec<String>,
     /// The schemas that unqualified names are looked up in; pinned at login. None: the

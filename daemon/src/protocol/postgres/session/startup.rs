@@ -74,7 +74,7 @@ fn accept(
     io: &mut Buffers,
 ) -> Next {
     let mut opening = Opening::default();
-    let mut upstream = vec![("user".to_owned(), settings.user.clone())];
+    let mut upstream = Vec::new();
     if let Some(schemas) = &settings.search_path {
         upstream.push(("search_path".to_owned(), search_path(schemas)));
     }
@@ -113,6 +113,8 @@ fn accept(
             "no user name in the start-up packet",
         ));
     }
+    log_in_as(settings, &mut opening);
+    upstream.insert(0, ("user".to_owned(), opening.login.clone()));
     if opening.database.is_empty() {
         opening.database.clone_from(&opening.user);
     }
@@ -126,6 +128,19 @@ fn accept(
     Next::Accepted(Accepted { opening, upstream })
 }
 
+/// Whom the upstream sees. To be one of the further users is what SET SESSION AUTHORIZATION
+/// does: a rule must allow it. Another name is no question to the gate.
+fn log_in_as(settings: &Settings, opening: &mut Opening) {
+    let other = opening.user != settings.user && settings.users.contains(&opening.user);
+    if other {
+        let role = analyse::at_start_up("session_authorization", &opening.user);
+        opening.effects.extend(role);
+        opening.login.clone_from(&opening.user);
+    } else {
+        opening.login.clone_from(&settings.user);
+    }
+}
+
 /// Puts a setting of the agent's into the upstream's start-up, and what it does into the
 /// opening. Of two values of one name the server takes the last.
 fn setting(
@@ -136,7 +151,6 @@ fn setting(
 ) {
     let lower = name.to_ascii_lowercase();
     let same = |pinned: &str| match lower.as_str() {
-        "user" => false,
         "search_path" => schemas(&value).is_some_and(|same| search_path(&same) == pinned),
         _ => value == pinned,
     };

@@ -215,6 +215,25 @@ fn a_setting_that_is_not_harmless_is_an_effect() {
 }
 
 #[test]
+fn a_further_user_is_a_role_that_is_taken_on() {
+    for (user, login, effects) in [
+        ("whoever", "gate", vec![]),
+        ("gate", "gate", vec![]),
+        (
+            "other",
+            "other",
+            vec!["sql.privilege role.other".to_owned()],
+        ),
+        ("Other", "gate", vec![]),
+    ] {
+        let accepted = accepted(&settings(), &[("user", user)]);
+        assert_eq!(accepted.opening.login, login, "{user}");
+        assert_eq!(accepted.upstream[0], ("user".to_owned(), login.to_owned()));
+        assert_eq!(judged(&settings(), &[("user", user)]), effects, "{user}");
+    }
+}
+
+#[test]
 fn what_is_no_setting_is_refused() {
     for options in [
         "-c user=postgres",

@@ -23,6 +23,7 @@ rules:
 pub(in super::super) fn settings() -> Settings {
     Settings {
         user: "gate".into(),
+        users: vec!["other".into()],
         databases: Vec::new(),
         search_path: Some(vec!["public".into()]),
         tls: false,

@@ -11,13 +11,16 @@ use super::results::{Both, Outcome, Results};
 use super::world::{Plan, Tools, World};
 
 const VERSION: &str = "0.32.0";
+/// What its tests need beside it.
+const BESIDE: &[&str] = &["pytest", "distro"];
 
 /// Fetches and runs them.
 pub fn play(tools: &Tools) -> Result<Both> {
     let dir = tools.dir.join("asyncpg");
-    once(&dir, VERSION, |dir| {
+    once(&dir, &format!("{VERSION} {}", BESIDE.join(" ")), |dir| {
         let package = format!("asyncpg=={VERSION}");
-        let python = venv(&dir.join("venv"), &[&package, "pytest"])?;
+        let packages = [&[package.as_str()], BESIDE].concat();
+        let python = venv(&dir.join("venv"), &packages)?;
         let mut download = pip(&python);
         download.args([
             "download",

@@ -73,6 +73,9 @@ fn compare(
                     other.map_or("nothing", String::as_str)
                 );
             }
+            if line.contains(": FAILED") {
+                println!("{line}");
+            }
             results.add(name, Outcome::of(same && !line.contains(": FAILED")));
         }
         Ok(results)

@@ -38,7 +38,7 @@ pub(super) struct Login {
     state: State,
     parameters: Vec<(String, String)>,
     seed: u64,
-    /// ParameterStatus messages as they came, for the agent.
+    /// ParameterStatus and NoticeResponse messages as they came, for the agent.
     statuses: BytesMut,
     key: Option<CancelKey>,
 }
@@ -146,15 +146,17 @@ impl Login {
         match (frame.tag, &mut self.state) {
             (b'R', _) => self.authentication(bytes, io),
             (b'E', _) => Ok(Some(self.rejected(bytes, io))),
-            // Notices at login are for the gate's operator, not for the agent.
-            (b'N' | b'v', _) => Ok(None),
-            (b'S', State::AwaitingReady) => {
+            // Before the login is through, notices are for the gate's operator; then they are
+            // about what the agent asked for.
+            (b'v', _) => Ok(None),
+            (b'S' | b'N', State::AwaitingReady) => {
                 if self.statuses.len() + bytes.len() > STATUSES_LIMIT {
                     return Ok(Some(broken("the service reports too many settings")));
                 }
                 self.statuses.extend_from_slice(bytes);
                 Ok(None)
             }
+            (b'N', _) => Ok(None),
             (b'K', State::AwaitingReady) => {
                 let mut fields = Fields::of_frame(bytes);
                 let process = fields.int32()?;

@@ -101,7 +101,7 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    /// `statuses` are the ParameterStatus messages of the login.
+    /// `statuses` are the ParameterStatus messages of the login, and its notices.
     pub(super) fn open(
         settings: &Settings,
         cache: Arc<Cache>,
@@ -129,7 +129,9 @@ impl Relay {
         while let Ok(Some(frame)) = head(rest)
             && let Some((message, behind)) = rest.split_at_checked(frame.len)
         {
-            relay.take_status(message)?;
+            if frame.tag == b'S' {
+                relay.take_status(message)?;
+            }
             rest = behind;
         }
         match (relay.encoding.server, relay.encoding.conforming) {

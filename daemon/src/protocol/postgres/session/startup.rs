@@ -89,8 +89,7 @@ fn accept(
             "options" => match options(value) {
                 Some(pairs) => {
                     for (name, value) in pairs {
-                        // Beside "options" these are no settings.
-                        if matches!(name.as_str(), "user" | "database" | "replication") {
+                        if is_special(&name) {
                             return refuse(refused_setting(&name));
                         }
                         setting(name, value, &mut upstream, &mut opening);
@@ -126,6 +125,13 @@ fn accept(
         message::negotiate_version(&mut io.to_agent, &unknown);
     }
     Next::Accepted(Accepted { opening, upstream })
+}
+
+/// What the start-up packet takes for something else than a setting, so that a setting of
+/// that name must not get there: it would be a user or a switch that nobody has judged.
+fn is_special(name: &str) -> bool {
+    matches!(name, "" | "user" | "database" | "replication" | "options")
+        || name.starts_with("_pq_.")
 }
 
 /// Whom the upstream sees. To be one of the further users is what SET SESSION AUTHORIZATION

@@ -46,8 +46,8 @@ const RACES: &[(Suite, &str, &str)] = &[
     (
         Suite::Asyncpg,
         "TestPool::test_pool_handles_query_cancel_in_release",
-        "gives two cancel requests half a second, of which it sleeps a part itself: too little on \
-         a busy machine",
+        "gives a cancel request half a second, of which it sleeps a part itself: too little on a \
+         busy machine",
     ),
 ];
 

@@ -129,7 +129,8 @@ mod tests {
         let text = "version: 1\nservices:\n  a: {proto: postgres, at: ['db.corp:1'], \
                     tls: verify-full, ca: /srv/ca.pem, user: u, credential: {exec: [/opt/give, x]}}\n  \
                     b: {proto: postgres, at: ['127.0.0.1:1'], tls: disable, user: u, \
-                    credential: file:/srv/secret}\n";
+                    credential: file:/srv/secret, \
+                    users: {v: 'file:/srv/other', w: {exec: [/opt/other]}}}\n";
         let (policy, _) = Policy::from_texts([("p.yaml", text)], 1).expect("policy");
         let text = "identity: {issuers: [{issuer: 'https://i', audience: a, \
                     jwks_file: /srv/keys.json, ca: /srv/issuer.pem}]}\n\
@@ -143,10 +144,17 @@ mod tests {
             "/srv/issuer.pem",
             "/srv/vault.pem",
             "/opt/give",
+            "/opt/other",
         ] {
             assert!(own.kept.contains(&path.into()), "{path}: {:?}", own.kept);
         }
-        for path in ["/opt/p.yaml", "/srv/v", "/srv/v/token", "/srv/secret"] {
+        for path in [
+            "/opt/p.yaml",
+            "/srv/v",
+            "/srv/v/token",
+            "/srv/secret",
+            "/srv/other",
+        ] {
             assert!(
                 own.hidden.contains(&path.into()),
                 "{path}: {:?}",

@@ -39,12 +39,14 @@ pub(super) fn credentials(policy: &Policy) -> Vec<PathBuf> {
 }
 
 fn credential_files(policy: &Policy) -> impl Iterator<Item = &Path> {
-    let secrets = policy.services().flat_map(Service::secrets);
-    secrets.filter_map(|secret| match secret {
-        CredentialRef::File(path) => Some(path.as_path()),
-        // The configuration knows where the others are.
-        _ => None,
-    })
+    policy
+        .services()
+        .flat_map(Service::credentials)
+        .filter_map(|credential| match credential {
+            CredentialRef::File(path) => Some(path.as_path()),
+            // The configuration knows where the others are.
+            _ => None,
+        })
 }
 
 /// What the daemon believes or runs: who can change it decides for the daemon.
@@ -63,10 +65,12 @@ fn kept_of_policy(policy: &Policy) -> impl Iterator<Item = PathBuf> {
             Tls::VerifyFull { ca } => ca.clone(),
             Tls::Disable => None,
         };
-        let programs = service.secrets().filter_map(|credential| match credential {
-            CredentialRef::Exec(helper) => helper.argv.first().map(PathBuf::from),
-            _ => None,
-        });
+        let programs = service
+            .credentials()
+            .filter_map(|credential| match credential {
+                CredentialRef::Exec(helper) => helper.argv.first().map(PathBuf::from),
+                _ => None,
+            });
         ca.into_iter().chain(programs)
     })
 }

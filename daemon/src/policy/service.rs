@@ -141,8 +141,8 @@ impl Service {
         self.users.get(user).unwrap_or(&self.credential)
     }
 
-    /// Where its secrets are: the credentials of all its users.
-    pub fn secrets(&self) -> impl Iterator<Item = &CredentialRef> {
+    /// All credentials that the service may need.
+    pub fn credentials(&self) -> impl Iterator<Item = &CredentialRef> {
         std::iter::once(&self.credential).chain(self.users.values())
     }
 

@@ -27,6 +27,7 @@ mod sessions;
 mod stage;
 mod statements;
 mod tokens;
+mod transparent;
 mod upstream;
 mod upstream_tls;
 mod vault;

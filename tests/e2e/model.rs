@@ -38,7 +38,7 @@ fn policy(port: u16, more: &str) -> String {
     let text = format!(
         "version: 1\nroles: {{analyst: {{}}}}\nservices:\n  shop:\n    proto: postgres\n    \
          at: ['{}']\n    tls: disable\n    user: agent_ro\n    database: shop\n    \
-         credential: file:{}/shop\nrules:\n  - {{id: all, role: analyst, \
+         credential: file:{}/shop\n    search_path: server\nrules:\n  - {{id: all, role: analyst, \
          allow: ['sql.*', sql.unknown], on: ['shop/*']}}\n{more}",
         shop::ADDRESS,
         shop::SECRETS,

@@ -34,6 +34,14 @@ impl Stage {
         Self { daemon, server }
     }
 
+    /// The shop, with a policy of the test's own for it.
+    pub fn with_policy(policy: &str, change: impl FnOnce(&mut Options)) -> Self {
+        let (server, mut options) = Self::ingredients(change);
+        options.policy = shop::at_port(policy, server.port()).expect("policy");
+        let daemon = Daemon::start(&binaries(), &options).expect("the daemon starts");
+        Self { daemon, server }
+    }
+
     /// Files laid out, daemon not started.
     pub fn unstarted(change: impl FnOnce(&mut Options)) -> Self {
         let (server, options) = Self::ingredients(change);

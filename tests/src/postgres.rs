@@ -21,6 +21,22 @@ use crate::{paths, port, wait};
 /// How long the server may take to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What a server is started with; the default is this module's.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    /// The directory of the server's programs; none for the newest version installed.
+    pub bin: Option<PathBuf>,
+    /// Further lines of `postgresql.conf`.
+    pub settings: String,
+    /// The lines of `pg_hba.conf`; none for SCRAM-SHA-256 for everybody.
+    pub hba: Option<String>,
+    /// The port; none for any that is free.
+    pub port: Option<u16>,
+}
+
+/// Who gets in, and how, unless a [`Setup`] says otherwise.
+pub const HBA: &str = "local all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n";
+
 /// A running server; stopped and removed when dropped.
 #[derive(Debug)]
 pub struct PostgresServer {
@@ -36,7 +52,15 @@ pub struct PostgresServer {
 impl PostgresServer {
     /// An empty server with the database `postgres`.
     pub fn start() -> Result<Self> {
-        let bin = paths::postgres_bin()?;
+        Self::start_with(&Setup::default())
+    }
+
+    /// The same, set up in another way.
+    pub fn start_with(setup: &Setup) -> Result<Self> {
+        let bin = match &setup.bin {
+            Some(bin) => bin.clone(),
+            None => paths::postgres_bin()?,
+        };
         let dir = tempfile::Builder::new()
             .prefix("portcullis-pg-")
             .tempdir()
@@ -51,8 +75,8 @@ impl PostgresServer {
             agent_password: random_password()?,
             dir,
         };
-        server.init()?;
-        server.launch()?;
+        server.init(setup)?;
+        server.launch(setup.port)?;
         Ok(server)
     }
 
@@ -64,6 +88,22 @@ impl PostgresServer {
     /// The password of the role `agent_ro`, which the gate presents.
     pub fn agent_password(&self) -> &str {
         &self.agent_password
+    }
+
+    /// The password of the superuser `postgres`.
+    pub fn superuser_password(&self) -> &str {
+        &self.superuser_password
+    }
+
+    /// Replaces `pg_hba.conf` and lets the server read it.
+    pub fn admit_by(&self, hba: &str) -> Result<()> {
+        fs::write(self.data().join("pg_hba.conf"), hba).context("write pg_hba.conf")?;
+        let reload = "select pg_reload_conf(), pg_sleep(0.2)";
+        self.sql("postgres", reload).map(drop)?;
+        let read = "select count(*) from pg_hba_file_rules where error is not null";
+        let wrong = self.sql("postgres", read)?;
+        anyhow::ensure!(wrong == "0", "{wrong} lines of pg_hba.conf are wrong");
+        Ok(())
     }
 
     /// The directory of PostgreSQL's programs (psql, pgbench).
@@ -112,7 +152,7 @@ impl PostgresServer {
         self.spawn()
     }
 
-    fn init(&self) -> Result<()> {
+    fn init(&self, setup: &Setup) -> Result<()> {
         let (data, password) = (self.data(), self.dir.path().join("pw"));
         for dir in [data.clone(), self.dir.path().join("sock")] {
             fs::create_dir(&dir).with_context(|| format!("mkdir {}", dir.display()))?;
@@ -137,26 +177,31 @@ impl PostgresServer {
             .arg(format!("--pwfile={}", password.display()));
         process::check(&mut command, "", PATIENCE)?;
         fs::remove_file(&password).context("remove the password file")?;
-        self.configure()
+        self.configure(setup)
     }
 
-    fn configure(&self) -> Result<()> {
+    fn configure(&self, setup: &Setup) -> Result<()> {
         let socket_dir = self.dir.path().join("sock");
         let settings = format!(
             "listen_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\n\
              password_encryption = 'scram-sha-256'\nfsync = off\nmax_connections = 600\n\
-             shared_buffers = '64MB'\nlog_min_messages = warning\n",
-            socket_dir.display()
+             shared_buffers = '64MB'\nlog_min_messages = warning\n{}",
+            socket_dir.display(),
+            setup.settings,
         );
         let conf = self.data().join("postgresql.conf");
         let old = fs::read_to_string(&conf).context("read postgresql.conf")?;
         fs::write(&conf, old + &settings).context("write postgresql.conf")?;
-        let hba = "local all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n";
+        let hba = setup.hba.as_deref().unwrap_or(HBA);
         fs::write(self.data().join("pg_hba.conf"), hba).context("write pg_hba.conf")
     }
 
     /// Another program may take the port between our look and the server's bind.
-    fn launch(&mut self) -> Result<()> {
+    fn launch(&mut self, fixed: Option<u16>) -> Result<()> {
+        if let Some(port) = fixed {
+            self.port = port;
+            return self.spawn();
+        }
         let mut last = None;
         for _ in 0..3 {
             self.port = port::free()?;

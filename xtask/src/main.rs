@@ -6,6 +6,7 @@ mod bench_report;
 mod bench_run;
 mod build;
 mod build_ebpf;
+mod compat;
 mod demo;
 mod demo_steps;
 mod root;
@@ -40,6 +41,9 @@ enum Task {
     /// Measure pgbench direct, through PgBouncer and through Portcullis; `gate`: what the
     /// kernel hooks cost; `run`: what the start of an agent does (as root).
     Bench(bench::Args),
+    /// Run PostgreSQL's and its drivers' own test suites, direct and through the gate (as
+    /// root).
+    Compat(compat::Args),
     /// Check the rules of the house: arrows, sizes, unsafe, formatting, lints.
     Tidy(tidy::Args),
     /// Test the gate on systemd hosts with other kernels, in virtual machines (as root).
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
         Task::Demo => demo::run(),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Compat(args) => compat::run(&args),
         Task::Tidy(args) => tidy::run(&args),
         Task::VmTest(args) => vm_test::run(&args),
     };

@@ -33,6 +33,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("runc", "runs the tests' containers"),
     ("python3", "runs agents of the tests"),
     ("python3-venv", "psycopg 3 has its own environment"),
+    ("bzip2", "unpacks the source of PostgreSQL's test suites"),
     ("nodejs", "runs the tests' OpenID provider"),
     ("npm", "installs the tests' OpenID provider"),
 ];

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: builds, then runs the unit, kernel and end-to-end tests, those in a
 //! virtual machine with BPF LSM (one kernel; `cargo xtask vm-test` has the others), and
-//! closes with plain counts over all of them.
+//! closes with plain counts over all of them. `cargo xtask test drivers` runs the tests of
+//! that name and the quick ones of `cargo xtask compat`.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -8,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::test_counts::Counts;
-use crate::{build, root, setup, vm_test};
+use crate::{build, compat, root, setup, vm_test};
 
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
@@ -65,6 +66,14 @@ pub fn run(args: &Args) -> Result<()> {
         total.add(counts);
         if !succeeded {
             broken.push("virtual machine");
+        }
+    }
+    if args.filter.as_deref() == Some("drivers") {
+        println!("\n=== suites of others, direct and through the gate ===");
+        let (counts, succeeded) = compat::quick()?;
+        total.add(counts);
+        if !succeeded {
+            broken.push("others'");
         }
     }
     println!("\n{total}");

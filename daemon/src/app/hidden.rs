@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::capture::OwnFiles;
 use crate::config::{Config, DEFAULT_PATH};
-use crate::policy::{CredentialRef, Policy, Tls};
+use crate::policy::{CredentialRef, Policy, Service, Tls};
 
 /// Directories that others use as well: there the one file is hidden, not its directory.
 const SHARED: [&str; 10] = [
@@ -41,7 +41,8 @@ pub(super) fn credentials(policy: &Policy) -> Vec<PathBuf> {
 fn credential_files(policy: &Policy) -> impl Iterator<Item = &Path> {
     policy
         .services()
-        .filter_map(|service| match &service.credential {
+        .flat_map(Service::credentials)
+        .filter_map(|credential| match credential {
             CredentialRef::File(path) => Some(path.as_path()),
             // The configuration knows where the others are.
             _ => None,
@@ -64,11 +65,13 @@ fn kept_of_policy(policy: &Policy) -> impl Iterator<Item = PathBuf> {
             Tls::VerifyFull { ca } => ca.clone(),
             Tls::Disable => None,
         };
-        let program = match &service.credential {
-            CredentialRef::Exec(helper) => helper.argv.first().map(PathBuf::from),
-            _ => None,
-        };
-        ca.into_iter().chain(program)
+        let programs = service
+            .credentials()
+            .filter_map(|credential| match credential {
+                CredentialRef::Exec(helper) => helper.argv.first().map(PathBuf::from),
+                _ => None,
+            });
+        ca.into_iter().chain(programs)
     })
 }
 

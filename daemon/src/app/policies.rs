@@ -50,7 +50,7 @@ pub(crate) fn load(path: &Path, generation: u64) -> anyhow::Result<(Policy, Vec<
         Policy::load(path, generation).map_err(|errors| anyhow!("{errors}"))?;
     let analyse = |service: &Service, text: &str| {
         let context = analyse::Context {
-            search_path: &service.search_path,
+            search_path: service.search_path.as_deref().unwrap_or_default(),
         };
         let operation = analyse::analyse(text, &context);
         match operation.problem {
@@ -148,11 +148,13 @@ impl Policies {
             );
         }
         for service in policy.services() {
-            if let Err(error) = self.vault.check(&service.credential) {
-                tracing::warn!("service {}: {error}", service.name);
+            for credential in service.credentials() {
+                if let Err(error) = self.vault.check(credential) {
+                    tracing::warn!("service {}: {error}", service.name);
+                }
             }
         }
-        let credentials = policy.services().map(|service| &service.credential);
+        let credentials = policy.services().flat_map(Service::credentials);
         self.vault.retain(policy.generation(), credentials);
         let path = self.path.display().to_string();
         tracing::info!(generation, path, "policy loaded");

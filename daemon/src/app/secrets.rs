@@ -20,8 +20,8 @@ use crate::vault::{Parts, Vault, hashicorp};
 /// The process has more than one thread, or the configuration's `vault:` is no address.
 pub(super) fn vault(config: &Config, policy: &Policy) -> anyhow::Result<Vault> {
     let mut environment = HashMap::new();
-    for service in policy.services() {
-        if let CredentialRef::Env(name) = &service.credential
+    for credential in policy.services().flat_map(Service::credentials) {
+        if let CredentialRef::Env(name) = credential
             && !environment.contains_key(name)
             && let Some(value) = sys::environment::take(name)
                 .with_context(|| format!("cannot take {name} out of the environment"))?
@@ -38,9 +38,9 @@ pub(super) fn vault(config: &Config, policy: &Policy) -> anyhow::Result<Vault> {
 
 /// What the policy's credentials take that the daemon else would give up.
 pub(super) fn needs(policy: &Policy) -> Needs {
-    let exec = |service: &Service| matches!(service.credential, CredentialRef::Exec(_));
+    let mut credentials = policy.services().flat_map(Service::credentials);
     Needs {
-        programs: policy.services().any(exec),
+        programs: credentials.any(|from| matches!(from, CredentialRef::Exec(_))),
     }
 }
 

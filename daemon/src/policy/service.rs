@@ -3,6 +3,7 @@
 //! The values are checked when the policy loads, so that a connection never finds a
 //! service that it can't use. Absent on purpose: the secret itself; name resolution.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -124,13 +125,27 @@ pub struct Service {
     pub user: String,
     /// That user's credential.
     pub credential: CredentialRef,
+    /// Further users, with their credentials: an agent that names one at start-up is it,
+    /// if a rule lets it take on that role.
+    pub users: BTreeMap<String, CredentialRef>,
     /// The databases that an agent may open; empty means whichever the user may.
     pub databases: Vec<String>,
     /// The schemas that a name without one is looked up in, in order; the gate sets them.
-    pub search_path: Vec<String>,
+    /// None: the server's own, so that the gate knows no such name but the catalog's.
+    pub search_path: Option<Vec<String>>,
 }
 
 impl Service {
+    /// The credential of the user that the gate logs in as: one of `users`, or else `user`.
+    pub fn credential_of(&self, user: &str) -> &CredentialRef {
+        self.users.get(user).unwrap_or(&self.credential)
+    }
+
+    /// All credentials that the service may need.
+    pub fn credentials(&self) -> impl Iterator<Item = &CredentialRef> {
+        std::iter::once(&self.credential).chain(self.users.values())
+    }
+
     /// Whether an agent may open this database.
     pub fn has_database(&self, name: &str) -> bool {
         self.databases.is_empty() || self.databases.iter().any(|known| known == name)

@@ -151,12 +151,16 @@ pub enum Refusal {
 /// What the agent asked for at start-up.
 #[derive(Debug, Clone, Default)]
 pub struct Opening {
-    /// The user that the agent named; the upstream sees the service's user instead.
+    /// The user that the agent named.
     pub user: String,
+    /// The user that the upstream sees: the service's, or one of its further ones.
+    pub login: String,
     /// The database that the agent named.
     pub database: String,
     /// The client's own name for itself.
     pub application: String,
+    /// What its settings do that are not harmless: judged before anything is dialled.
+    pub effects: Vec<Effect>,
 }
 
 /// What came of an operation.

@@ -75,6 +75,28 @@ const TEXTS: &[&str] = &[
     "DO $$ BEGIN RAISE NOTICE 'noticed'; END $$",
     "SELECT pg_sleep(0.002)",
     "RESET ALL",
+    "SET standard_conforming_strings = off",
+    "SET standard_conforming_strings = on",
+    "SELECT 'it\\'s', 'x'",
+    "SET search_path = model, pg_catalog",
+    "SELECT id FROM m ORDER BY id",
+    "SHOW search_path",
+    "SET client_encoding = 'SJIS'",
+    "DECLARE b BINARY CURSOR FOR SELECT id, v FROM model.m ORDER BY id",
+    "FETCH ALL FROM b",
+    "DECLARE c SCROLL CURSOR FOR SELECT id FROM model.m ORDER BY id",
+    "FETCH BACKWARD 1 FROM c",
+    "FETCH 0 FROM c",
+    "INSERT INTO model.m SELECT g, 'many' FROM generate_series(30, 40) AS g RETURNING id",
+    "COPY model.m TO STDOUT (FORMAT csv, HEADER)",
+    "COPY model.m TO STDOUT (FORMAT binary)",
+    "UNLISTEN *",
+    "SELECT pg_notify('ch', 'by function')",
+    "SELECT pg_listening_channels()",
+    "SELECT name FROM pg_prepared_statements ORDER BY name",
+    "SELECT name, is_holdable FROM pg_cursors ORDER BY name",
+    "SELECT $1::int + 1",
+    "INSERT INTO model.m VALUES ($1, $2)",
 ];
 
 /// Several statements in one, for simple queries.
@@ -93,10 +115,15 @@ const COPIES: &[&str] = &[
     "COPY model.m FROM STDIN",
     "COPY model.m (id) FROM STDIN",
     "COPY model.nosuch FROM STDIN",
+    "COPY model.m FROM STDIN (FORMAT csv)",
+    "COPY model.m FROM STDIN (FORMAT binary)",
 ];
 
 const STATEMENTS: &[&str] = &["", "", "", "s", "t", "q"];
-const PORTALS: &[&str] = &["", "", "", "p", "c"];
+const PORTALS: &[&str] = &["", "", "", "p", "c", "b"];
+/// What COPY's binary format begins and ends with.
+const BINARY: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+const BINARY_END: &[u8] = &[0xff, 0xff];
 
 /// What a client says, up to its goodbye.
 pub struct Script {
@@ -153,7 +180,9 @@ impl Writer {
     }
 
     fn something(&mut self) {
-        match self.random.below(20) {
+        match self.random.below(22) {
+            20 => self.with_values(),
+            21 => self.in_parts(),
             0..=4 => {
                 let text = self.statement(true);
                 self.text(b'Q', &text);
@@ -220,6 +249,67 @@ impl Writer {
         self.say(b'E', &[portal.as_bytes(), &[0, 0, 0, 0, rows]].concat());
     }
 
+    /// A statement with parameters, as text or binary, and now and then too few of them.
+    fn with_values(&mut self) {
+        let name = self.random.of(STATEMENTS);
+        let (text, count) = match self.random.below(2) {
+            0 => ("SELECT $1::int + 1", 1),
+            _ => ("INSERT INTO model.m VALUES ($1, $2)", 2),
+        };
+        self.say(b'P', format!("{name}\0{text}\0\0\0").as_bytes());
+        if self.random.below(2) == 0 {
+            self.text(b'D', &format!("S{name}"));
+        }
+        let binary = u8::try_from(self.random.below(2)).expect("small");
+        let mut body = format!("\0{name}\0").into_bytes();
+        body.extend([0, 1, 0, binary, 0, count]);
+        for number in 0..count {
+            let value: &[u8] = match (number, binary) {
+                (0, 1) => &[0, 0, 0, 50],
+                (0, _) => b"51",
+                _ => b"value",
+            };
+            body.extend(u32::try_from(value.len()).expect("short").to_be_bytes());
+            body.extend(value);
+        }
+        body.extend([0, 0]);
+        self.say(b'B', &body);
+        self.say(b'E', &[0; 5]);
+        if self.random.below(3) > 0 {
+            self.say(b'S', b"");
+        }
+    }
+
+    /// One portal, a few rows at a time, with other things between.
+    fn in_parts(&mut self) {
+        let portal = self.random.of(PORTALS);
+        let text = self.random.of(&[
+            "SELECT g FROM generate_series(1, 7) AS g",
+            "INSERT INTO model.m SELECT g, 'p' FROM generate_series(60, 66) AS g RETURNING id",
+            "SELECT id FROM model.m ORDER BY id",
+            "UPDATE model.m SET v = 'u'",
+        ]);
+        if self.random.below(2) == 0 {
+            self.text(b'Q', "BEGIN");
+        }
+        self.say(b'P', format!("\0{text}\0\0\0").as_bytes());
+        self.say(b'B', format!("{portal}\0\0\0\0\0\0\0\0").as_bytes());
+        for _ in 0..1 + self.random.below(4) {
+            let rows = u8::try_from(self.random.below(4)).expect("small");
+            self.say(b'E', &[portal.as_bytes(), &[0, 0, 0, 0, rows]].concat());
+            match self.random.below(6) {
+                0 => self.say(b'S', b""),
+                1 => self.say(b'H', b""),
+                2 => self.text(b'D', &format!("P{portal}")),
+                _ => {}
+            }
+        }
+        if self.random.below(2) == 0 {
+            self.text(b'C', &format!("P{portal}"));
+        }
+        self.say(b'S', b"");
+    }
+
     fn about(&mut self, tag: u8) {
         let (kind, name) = match self.random.below(2) {
             0 => ("S", self.random.of(STATEMENTS)),
@@ -265,11 +355,15 @@ impl Writer {
     }
 
     fn data(&mut self) {
+        if self.random.below(8) == 0 {
+            self.binary_data();
+        }
         for _ in 0..self.random.below(4) {
             let id = 20 + self.random.below(6);
             let line = match self.random.below(8) {
                 0 => "bad\tdata\textra\n".to_owned(),
                 1 => "\\.\n".to_owned(),
+                2 => format!("{id},csv\n"),
                 _ => format!("{id}\tcopied\n"),
             };
             self.say(b'd', line.as_bytes());
@@ -277,6 +371,17 @@ impl Writer {
         match self.random.below(4) {
             0 => self.text(b'f', "changed my mind"),
             _ => self.say(b'c', b""),
+        }
+    }
+
+    /// One row, and the end; in one message or three.
+    fn binary_data(&mut self) {
+        let row = [&[0, 2, 0, 0, 0, 4, 0, 0, 0, 70, 0, 0, 0, 1][..], b"b"].concat();
+        let parts = [BINARY, &row, BINARY_END];
+        if self.random.below(2) == 0 {
+            self.say(b'd', &parts.concat());
+        } else {
+            parts.iter().for_each(|part| self.say(b'd', part));
         }
     }
 }

@@ -1,8 +1,11 @@
 //! An entry of `services:`.
 
+use std::collections::BTreeMap;
+
 use super::credential;
 use super::reader::{Fields, Reader, Shape};
-use super::tree::Node;
+use super::tree::{Node, Value};
+use crate::policy::credential::CredentialRef;
 use crate::policy::problem::{At, Spot, suggest};
 use crate::policy::service::{Destination, Proto, Service, Tls};
 use crate::types::ServiceName;
@@ -25,6 +28,7 @@ const SERVICE: Shape = Shape {
         "ca",
         "user",
         "credential",
+        "users",
         "database",
         "databases",
         "search_path",
@@ -62,6 +66,7 @@ pub(super) fn read(reader: &mut Reader<'_>, name: At<&str>, node: &Node) -> Opti
     let credential = reader
         .required(&fields, "credential")
         .and_then(|node| credential::read(reader, node));
+    let users = users(reader, &fields);
     let databases = databases(reader, &fields);
     let search_path = search_path(reader, &fields);
     let (at, tls) = (at?, tls?);
@@ -75,6 +80,7 @@ pub(super) fn read(reader: &mut Reader<'_>, name: At<&str>, node: &Node) -> Opti
         tls,
         user: user?.value,
         credential: credential?,
+        users: users?,
         databases: databases?,
         search_path: search_path?,
     };
@@ -191,6 +197,25 @@ fn warn_of_plain_text(reader: &mut Reader<'_>, at: &[At<Destination>], tls: &Tls
     }
 }
 
+/// Further users, each with its credential.
+fn users(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<BTreeMap<String, CredentialRef>> {
+    let mut users = Some(BTreeMap::new());
+    for (name, node) in reader.entries_of(fields, "users") {
+        let fits = (1..=LONGEST_IDENTIFIER).contains(&name.value.len());
+        if !fits {
+            let message = format!("a user's name has 1 to {LONGEST_IDENTIFIER} bytes");
+            reader.found.error(name.spot, message, None);
+        }
+        match (fits, credential::read(reader, node), &mut users) {
+            (true, Some(credential), Some(users)) => {
+                users.insert(name.value.to_owned(), credential);
+            }
+            _ => users = None,
+        }
+    }
+    users
+}
+
 fn databases(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Vec<String>> {
     match (fields.optional("database"), fields.optional("databases")) {
         (None, None) => Some(Vec::new()),
@@ -206,10 +231,16 @@ fn databases(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Vec<String>
     }
 }
 
-fn search_path(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Vec<String>> {
+/// The word instead of a list: the gate sets nothing.
+const SERVERS_OWN: &str = "server";
+
+fn search_path(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Option<Vec<String>>> {
     let Some(node) = fields.optional("search_path") else {
-        return Some(vec!["public".into()]);
+        return Some(Some(vec!["public".into()]));
     };
+    if matches!(&node.value, Value::Text(text) if text == SERVERS_OWN) {
+        return Some(None);
+    }
     let names = reader.list(node, "`search_path`")?;
     let names: Vec<_> = names
         .iter()
@@ -227,7 +258,7 @@ fn search_path(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Vec<Strin
         }
         path.push(name.value);
     }
-    Some(path)
+    Some(Some(path))
 }
 
 fn identifiers(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Vec<String>> {

@@ -59,7 +59,7 @@ fn the_smallest_policy_loads() {
     assert_eq!(warnings, []);
     assert_eq!(policy.generation(), 3);
     let shop = policy.service(&"shop".into()).expect("service");
-    assert_eq!(shop.search_path, ["public"]);
+    assert_eq!(shop.search_path, Some(vec!["public".into()]));
     assert!(shop.has_database("any"));
     assert!(policy.service(&"web".into()).is_none());
 }

@@ -47,6 +47,8 @@ pub(super) struct Drive {
     pub(super) permit: Option<Permit>,
     /// The vault's answer, while it is waited for.
     pub(super) asked: Option<Asked>,
+    /// The user that it logs in as, unless the credential brings another.
+    pub(super) login: String,
     /// Which credential it logs in with.
     pub(super) stamp: Option<Stamp>,
     /// When each running operation was allowed.
@@ -64,6 +66,7 @@ impl Drive {
     pub(super) fn new(proxy: &Arc<Proxy>, admitted: Admitted, agent: TcpStream) -> Self {
         let settings = Settings {
             user: admitted.service.user.clone(),
+            users: admitted.service.users.keys().cloned().collect(),
             databases: admitted.service.databases.clone(),
             search_path: admitted.service.search_path.clone(),
             tls: admitted.service.tls != Tls::Disable,
@@ -81,6 +84,7 @@ impl Drive {
             upstream: None,
             permit: None,
             asked: None,
+            login: String::new(),
             stamp: None,
             running: HashMap::new(),
             generation: 0,
@@ -262,7 +266,8 @@ impl Drive {
                 // Wrong password. What the agent can bring about (the name of a database)
                 // must not cost others their credential.
                 if let (true, Some(stamp)) = (words.starts_with("28P01"), &self.stamp) {
-                    self.proxy.vault.distrust(&service.credential, stamp);
+                    let credential = service.credential_of(&self.login);
+                    self.proxy.vault.distrust(credential, stamp);
                 }
                 let service = &service.name;
                 let reason = format!("service {service} refused the gate's login: {words}");

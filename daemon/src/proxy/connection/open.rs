@@ -9,13 +9,14 @@ use serde::Serialize;
 use super::super::upstream;
 use super::drive::Drive;
 use crate::audit::{Event, Record};
-use crate::policy::{Decision, Tls};
+use crate::policy::{Decision, Effect, Request, Tls};
 use crate::protocol::{Answer, Opening, Refusal};
 use crate::vault::{Handed, VaultError};
 
 impl Drive {
     pub(super) async fn dial(&mut self, opening: &Opening) -> Answer {
         self.context = self.admitted.context(&opening.database, &opening.user);
+        self.login.clone_from(&opening.login);
         let policy = self.proxy.policy.load_full();
         let admitted = &self.admitted;
         let session = admitted.session.current();
@@ -28,8 +29,19 @@ impl Drive {
             }
         };
         self.generation = permit.generation();
+        // The settings of its start-up, as if it had said SET.
+        let settings = policy.decide(&Request {
+            principal: &session.principal,
+            service: &admitted.service.name,
+            effects: &opening.effects,
+        });
+        if let Decision::Deny(denial) = settings {
+            self.end(denial.message(), Some("policy"));
+            return Answer::Refused(Refusal::NotAdmitted(denial));
+        }
         let opened = OpenBody {
             application: &opening.application,
+            settings: opening.effects.iter().map(Effect::to_string).collect(),
         };
         let record = Record::new(Event::ConnectionOpen, &self.context, &opened);
         if let Err(error) = self.proxy.audit.append(&record) {
@@ -93,7 +105,7 @@ impl Drive {
             return self.session.answer(refused, &mut self.io);
         };
         let vault = Arc::clone(&self.proxy.vault);
-        let from = self.admitted.service.credential.clone();
+        let from = self.admitted.service.credential_of(&self.login).clone();
         let answer = async move { vault.credential(&permit, &from).await };
         self.asked = Some(Box::pin(answer));
     }
@@ -131,4 +143,7 @@ pub(super) async fn answered(asked: &mut Option<Asked>) -> Result<Handed, Arc<Va
 #[derive(Serialize)]
 struct OpenBody<'a> {
     application: &'a str,
+    /// What its settings do that are not harmless.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    settings: Vec<String>,
 }

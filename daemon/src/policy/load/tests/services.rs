@@ -62,6 +62,16 @@ fn a_service_is_checked_when_it_loads() {
         "list the schemas",
     );
     one_error(
+        &service(&format!("{at}, users: {{a: hunter2}}")),
+        "3:82: a credential is not written into a policy",
+        "",
+    );
+    one_error(
+        &service(&format!("{at}, users: {{{}: 'file:/x'}}", "x".repeat(64))),
+        "3:79: a user's name has 1 to 63 bytes",
+        "",
+    );
+    one_error(
         &service(&format!("{at}, database: {}", "x".repeat(64))),
         "3:81: `database` is longer than 63 bytes",
         "",

@@ -27,7 +27,7 @@ use std::cell::Cell;
 use std::thread;
 
 pub use cache::Cache;
-pub(in crate::protocol::postgres) use lists::is_safe_setting;
+pub(in crate::protocol::postgres) use settings::at_start_up;
 
 use crate::policy::{Effect, Verb};
 use crate::protocol::{Names, Operation};

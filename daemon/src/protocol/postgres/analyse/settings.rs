@@ -9,9 +9,32 @@ use pg_query::protobuf::VariableSetKind;
 
 use super::lists;
 use super::names;
+use super::statements::SERVER;
 use super::tree::{Node, Tree};
 use super::walk::Walker;
-use crate::policy::Verb;
+use crate::policy::{Effect, Verb};
+
+/// What a setting in the start-up packet does; nothing if it is harmless. The agent's
+/// encoding is known from what the server reports.
+pub(in crate::protocol::postgres) fn at_start_up(name: &str, value: &str) -> Vec<Effect> {
+    let setting = || Effect::on_path(Verb::SqlSession, names::path("setting", name));
+    match name {
+        "client_encoding" => Vec::new(),
+        name if lists::is_safe_setting(name) => Vec::new(),
+        "role" | "session_authorization" => {
+            vec![Effect::on_path(
+                Verb::SqlPrivilege,
+                names::path("role", value),
+            )]
+        }
+        "search_path" => vec![setting(), super::unknown()],
+        // These load code into the server.
+        "local_preload_libraries" | "session_preload_libraries" | "dynamic_library_path" => {
+            vec![setting(), Effect::on_path(Verb::SqlUnsafeIo, SERVER)]
+        }
+        _ => vec![setting()],
+    }
+}
 
 impl Walker<'_> {
     pub(super) fn set(&mut self, node: &Node) {

@@ -2,7 +2,8 @@
 //!
 //! Only SCRAM is accepted: a server that asks for cleartext or MD5 does not get the
 //! password, and one that asks for nothing has not proved who it is. The upstream's own
-//! words about a failed login go to the record, never to the agent.
+//! words about a failed login go to the record, never to the agent; those about what the
+//! agent asked for, once the login is through, go to both.
 
 use bytes::BytesMut;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
@@ -37,7 +38,7 @@ pub(super) struct Login {
     state: State,
     parameters: Vec<(String, String)>,
     seed: u64,
-    /// ParameterStatus messages as they came, for the agent.
+    /// ParameterStatus and NoticeResponse messages as they came, for the agent.
     statuses: BytesMut,
     key: Option<CancelKey>,
 }
@@ -45,7 +46,8 @@ pub(super) struct Login {
 pub(super) enum Next {
     Step(Step),
     Done(CancelKeys, BytesMut),
-    Refuse(ErrorMessage, CloseReason),
+    /// With an error for the agent, unless it has one already.
+    Refuse(Option<ErrorMessage>, CloseReason),
 }
 
 impl Login {
@@ -143,16 +145,18 @@ impl Login {
     ) -> Result<Option<Next>, Malformed> {
         match (frame.tag, &mut self.state) {
             (b'R', _) => self.authentication(bytes, io),
-            (b'E', _) => Ok(Some(self.rejected(bytes))),
-            // Notices at login are for the gate's operator, not for the agent.
-            (b'N' | b'v', _) => Ok(None),
-            (b'S', State::AwaitingReady) => {
+            (b'E', _) => Ok(Some(self.rejected(bytes, io))),
+            // Before the login is through, notices are for the gate's operator; then they are
+            // about what the agent asked for.
+            (b'v', _) => Ok(None),
+            (b'S' | b'N', State::AwaitingReady) => {
                 if self.statuses.len() + bytes.len() > STATUSES_LIMIT {
                     return Ok(Some(broken("the service reports too many settings")));
                 }
                 self.statuses.extend_from_slice(bytes);
                 Ok(None)
             }
+            (b'N', _) => Ok(None),
             (b'K', State::AwaitingReady) => {
                 let mut fields = Fields::of_frame(bytes);
                 let process = fields.int32()?;
@@ -228,23 +232,25 @@ impl Login {
         Ok(next)
     }
 
-    fn rejected(&self, bytes: &[u8]) -> Next {
+    fn rejected(&self, bytes: &[u8], io: &mut Buffers) -> Next {
         let field = |letter| {
             String::from_utf8_lossy(error_field(bytes, letter).unwrap_or_default()).into_owned()
         };
         let (code, text) = (field(b'C'), field(b'M'));
+        let reason = CloseReason::UpstreamLogin(format!("{code} {text}"));
+        // The credential is accepted, so this is about the database or a setting that the
+        // agent named; class 28 is about the gate's own user all the same.
+        if matches!(self.state, State::AwaitingReady) && !code.starts_with("28") {
+            io.to_agent.extend_from_slice(bytes);
+            return Next::Refuse(None, reason);
+        }
         // What the agent can act on is passed on; what concerns the credential is not.
         let error = match code.as_str() {
-            "3D000" => ErrorMessage::fatal("3D000", "the service has no such database"),
             "53300" => ErrorMessage::fatal("53300", "the service has no connection left"),
-            // A setting of the agent's own start-up packet.
-            "22023" => {
-                ErrorMessage::fatal("22023", "the service refused a setting of the start-up")
-            }
             "57P03" => ErrorMessage::fatal("57P03", "the service is starting up or shutting down"),
             _ => enforce::refusal(&Refusal::Misconfigured),
         };
-        Next::Refuse(error, CloseReason::UpstreamLogin(format!("{code} {text}")))
+        Next::Refuse(Some(error), reason)
     }
 
     fn ready(&mut self, bytes: &[u8], io: &mut Buffers) -> Next {
@@ -252,7 +258,8 @@ impl Login {
             return broken("the service sent no cancel key");
         };
         let agent = CancelKey {
-            process: i32::from_be_bytes(first_four(self.seed)) & i32::MAX,
+            // Clients know their own notifications, and who blocks whom, by it.
+            process: upstream.process,
             secret: self.seed.to_le_bytes().iter().copied().take(4).collect(),
         };
         message::authentication_ok(&mut io.to_agent);
@@ -277,14 +284,9 @@ fn rounds(message: &[u8]) -> u32 {
     }
 }
 
-fn first_four(seed: u64) -> [u8; 4] {
-    let [a, b, c, d, ..] = seed.to_be_bytes();
-    [a, b, c, d]
-}
-
 fn broken(what: &'static str) -> Next {
     Next::Refuse(
-        enforce::refusal(&Refusal::UpstreamBroken),
+        Some(enforce::refusal(&Refusal::UpstreamBroken)),
         CloseReason::UpstreamProtocol(what),
     )
 }

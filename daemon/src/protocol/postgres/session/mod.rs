@@ -25,12 +25,15 @@ use startup::Startup;
 /// What the policy and the configuration say about this connection.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The user that the upstream sees.
+    /// The user that the upstream sees, unless the agent names one of `users`.
     pub user: String,
+    /// Further users that the agent may be.
+    pub users: Vec<String>,
     /// The databases that the agent may name; empty for any.
     pub databases: Vec<String>,
-    /// The schemas that unqualified names are looked up in; pinned at login.
-    pub search_path: Vec<String>,
+    /// The schemas that unqualified names are looked up in; pinned at login. None: the
+    /// server's own path, so that such a name stands for nothing that the gate knows.
+    pub search_path: Option<Vec<String>>,
     /// Whether the upstream connection must be TLS.
     pub tls: bool,
     /// The longest message that the gate holds, in bytes.
@@ -116,7 +119,7 @@ impl PostgresSession {
                     }
                 }
                 login::Next::Refuse(error, reason) => {
-                    self.close(Some(&error), reason, io);
+                    self.close(error.as_ref(), reason, io);
                     None
                 }
             },

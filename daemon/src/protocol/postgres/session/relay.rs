@@ -48,19 +48,6 @@ impl Fault {
     }
 }
 
-impl Fault {
-    fn encoding() -> Self {
-        let text = "the gate can't read statements as this database would: \
-                    its encoding is neither UTF8 nor SQL_ASCII";
-        Self {
-            error: Some(ErrorMessage::fatal("08004", text)),
-            reason: CloseReason::UpstreamProtocol(
-                "the database's encoding is not one that the gate reads",
-            ),
-        }
-    }
-}
-
 impl From<OutOfOrder> for Fault {
     fn from(_: OutOfOrder) -> Self {
         Self::upstream("the service answered out of order")
@@ -74,21 +61,24 @@ struct Encoding {
     utf8: bool,
     /// The client's was another one at some time in this session.
     ever_other: bool,
-    /// The server's own is one in which names and quotes are what they are in UTF-8.
+    /// The server's own.
     server: Option<ServerEncoding>,
-    /// `standard_conforming_strings` has been reported as on.
-    conforming: bool,
+    /// Whether `standard_conforming_strings` is on.
+    conforming: Option<bool>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ServerEncoding {
     Utf8,
-    /// None: bytes beyond ASCII are whatever the client says.
-    Ascii,
+    /// SQL_ASCII, where bytes beyond ASCII are whatever the client says, or another one. In
+    /// each that a server may have, ASCII stands for itself only (manual 24.3.1), so that a
+    /// text of nothing else is what it seems to be.
+    Other,
 }
 
 /// A logged-in connection.
 pub(super) struct Relay {
+    /// Empty where the gate does not pin it.
     search_path: Vec<String>,
     message_limit: usize,
     cache: Arc<Cache>,
@@ -111,7 +101,7 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    /// `statuses` are the ParameterStatus messages of the login.
+    /// `statuses` are the ParameterStatus messages of the login, and its notices.
     pub(super) fn open(
         settings: &Settings,
         cache: Arc<Cache>,
@@ -120,7 +110,7 @@ impl Relay {
         statuses: &[u8],
     ) -> Result<Self, Fault> {
         let mut relay = Self {
-            search_path: settings.search_path.clone(),
+            search_path: settings.search_path.clone().unwrap_or_default(),
             message_limit: settings.message_limit,
             cache,
             connection,
@@ -139,13 +129,16 @@ impl Relay {
         while let Ok(Some(frame)) = head(rest)
             && let Some((message, behind)) = rest.split_at_checked(frame.len)
         {
-            relay.take_status(message)?;
+            if frame.tag == b'S' {
+                relay.take_status(message)?;
+            }
             rest = behind;
         }
         match (relay.encoding.server, relay.encoding.conforming) {
-            (Some(_), true) => Ok(relay),
-            (None, _) => Err(Fault::encoding()),
-            (_, false) => Err(Fault::upstream("standard_conforming_strings is not on")),
+            (Some(_), Some(_)) => Ok(relay),
+            _ => Err(Fault::upstream(
+                "a setting that reading depends on is not reported",
+            )),
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! TLS and GSSAPI are answered "no" (the connection never leaves the host). No password
 //! is asked. Settings that change how a statement is read are pinned, so that the server
-//! reads what the gate judged; what is not on the list of harmless settings is refused.
+//! reads what the gate judged; another setting that is not harmless is an effect, judged
+//! before anything is dialled.
 
 use super::Settings;
 use crate::protocol::postgres::analyse;
@@ -73,23 +74,26 @@ fn accept(
     io: &mut Buffers,
 ) -> Next {
     let mut opening = Opening::default();
-    let mut upstream = vec![
-        ("user".to_owned(), settings.user.clone()),
-        ("search_path".to_owned(), search_path(&settings.search_path)),
-        ("standard_conforming_strings".to_owned(), "on".to_owned()),
-    ];
+    let mut upstream = Vec::new();
+    if let Some(schemas) = &settings.search_path {
+        upstream.push(("search_path".to_owned(), search_path(schemas)));
+    }
+    upstream.push(("standard_conforming_strings".to_owned(), "on".to_owned()));
     let mut unknown = Vec::new();
     for (name, value) in &parameters {
         match name.as_str() {
             "user" => opening.user.clone_from(value),
             "database" => opening.database.clone_from(value),
             "replication" if is_off(value) => {}
+            "replication" => return refuse(refused_setting("replication")),
             "options" => match options(value) {
                 Some(pairs) => {
                     for (name, value) in pairs {
-                        if let Err(error) = setting(name, value, &mut upstream) {
-                            return refuse(error);
+                        // Beside "options" these are no settings.
+                        if matches!(name.as_str(), "user" | "database" | "replication") {
+                            return refuse(refused_setting(&name));
                         }
+                        setting(name, value, &mut upstream, &mut opening);
                     }
                 }
                 None => return refuse(refused_setting("options")),
@@ -99,9 +103,7 @@ fn accept(
                 if name == "application_name" {
                     opening.application.clone_from(value);
                 }
-                if let Err(error) = setting(name.to_owned(), value.clone(), &mut upstream) {
-                    return refuse(error);
-                }
+                setting(name.to_owned(), value.clone(), &mut upstream, &mut opening);
             }
         }
     }
@@ -111,6 +113,8 @@ fn accept(
             "no user name in the start-up packet",
         ));
     }
+    log_in_as(settings, &mut opening);
+    upstream.insert(0, ("user".to_owned(), opening.login.clone()));
     if opening.database.is_empty() {
         opening.database.clone_from(&opening.user);
     }
@@ -124,15 +128,29 @@ fn accept(
     Next::Accepted(Accepted { opening, upstream })
 }
 
-/// Puts a setting of the agent's into the upstream's start-up, if it is harmless.
+/// Whom the upstream sees. To be one of the further users is what SET SESSION AUTHORIZATION
+/// does: a rule must allow it. Another name is no question to the gate.
+fn log_in_as(settings: &Settings, opening: &mut Opening) {
+    let other = opening.user != settings.user && settings.users.contains(&opening.user);
+    if other {
+        let role = analyse::at_start_up("session_authorization", &opening.user);
+        opening.effects.extend(role);
+        opening.login.clone_from(&opening.user);
+    } else {
+        opening.login.clone_from(&settings.user);
+    }
+}
+
+/// Puts a setting of the agent's into the upstream's start-up, and what it does into the
+/// opening. Of two values of one name the server takes the last.
 fn setting(
     name: String,
     value: String,
     upstream: &mut Vec<(String, String)>,
-) -> Result<(), ErrorMessage> {
+    opening: &mut Opening,
+) {
     let lower = name.to_ascii_lowercase();
     let same = |pinned: &str| match lower.as_str() {
-        "user" => false,
         "search_path" => schemas(&value).is_some_and(|same| search_path(&same) == pinned),
         _ => value == pinned,
     };
@@ -140,13 +158,10 @@ fn setting(
         .iter()
         .any(|(name, pinned)| *name == lower && same(pinned))
     {
-        return Ok(());
+        return;
     }
-    if lower == "client_encoding" || analyse::is_safe_setting(&lower) {
-        upstream.push((name, value));
-        return Ok(());
-    }
-    Err(refused_setting(&name))
+    opening.effects.extend(analyse::at_start_up(&lower, &value));
+    upstream.push((name, value));
 }
 
 fn refuse(error: ErrorMessage) -> Next {
@@ -158,7 +173,7 @@ fn refused_setting(name: &str) -> ErrorMessage {
         "42501",
         format!("the gate does not let an agent set \"{name}\" at start-up"),
     );
-    error.hint = "Leave it out; settings of display, time zone and time-outs are allowed.".into();
+    error.hint = "Leave it out; settings go as `-c name=value`.".into();
     error
 }
 

@@ -133,7 +133,7 @@ fn a_server_that_lies_ends_the_session() {
         frame(b'?', b""),
         vec![b'Z', 0, 0, 0, 3],
         vec![b'N', 0x7f, 0xff, 0xff, 0xff],
-        frame(b'S', b"standard_conforming_strings\0off\0"),
+        frame(b'S', b"standard_conforming_strings"),
     ];
     for lie in lies {
         let mut bench = Bench::new();
@@ -193,9 +193,9 @@ fn an_unwritable_record_refuses_what_the_policy_allows() {
 #[test]
 fn the_startup_is_refused_before_anything_is_dialled() {
     let cases: [(&[u8], &str); 4] = [
-        (b"user\0a\0options\0-c search_path=evil\0\0", "42501"),
+        (b"user\0a\0options\0-c user=postgres\0\0", "42501"),
         (b"user\0a\0replication\0database\0\0", "42501"),
-        (b"user\0a\0role\0postgres\0\0", "42501"),
+        (b"user\0a\0options\0-e\0\0", "42501"),
         (b"database\0shop\0\0", "28000"),
     ];
     for (parameters, code) in cases {

@@ -47,9 +47,10 @@ fn say(login: &mut Login, io: &mut Buffers, bytes: &[u8]) -> Next {
 /// The agent's code and what the record says, of a refusal.
 fn refused(next: Next) -> (String, CloseReason) {
     match next {
-        Next::Refuse(error, reason) => (error.code.to_owned(), reason),
+        Next::Refuse(Some(error), reason) => (error.code.to_owned(), reason),
         Next::Step(step) => panic!("not refused: {step:?}"),
         Next::Done(..) => panic!("let in"),
+        Next::Refuse(None, reason) => panic!("the server told it: {reason:?}"),
     }
 }
 
@@ -145,9 +146,11 @@ fn a_server_that_proves_itself_lets_the_gate_in() {
     let (mut login, mut io) = proven();
     assert_eq!(&io.to_agent[..], b"", "the agent hears nothing before");
     let status = framed(b'S', b"server_version\0fifteen\0");
+    let notice = framed(b'N', b"SNOTICE\0Midentifier will be truncated\0\0");
     let answers = [
-        authentication(0, b""),
         framed(b'N', b"SNOTICE\0Mpsst\0\0"),
+        authentication(0, b""),
+        notice.clone(),
         status.clone(),
         key_data(7),
         framed(b'Z', b"I"),
@@ -155,18 +158,20 @@ fn a_server_that_proves_itself_lets_the_gate_in() {
     let Next::Done(keys, statuses) = say(&mut login, &mut io, &answers.concat()) else {
         panic!("not done")
     };
-    assert_eq!(&statuses[..], &status[..]);
+    assert_eq!(&statuses[..], [notice.clone(), status.clone()].concat());
     assert_eq!(keys.upstream.process, 7);
     assert_eq!(
         (keys.agent.process, &keys.agent.secret[..]),
-        (0x0102_0304, &[8, 7, 6, 5][..])
+        (7, &[8, 7, 6, 5][..]),
+        "the process is the server's, the secret is not"
     );
-    let key = framed(b'K', &[1, 2, 3, 4, 8, 7, 6, 5]);
-    let seen = [authentication(0, b""), status, key, framed(b'Z', b"I")].concat();
+    let key = framed(b'K', &[0, 0, 0, 7, 8, 7, 6, 5]);
+    let end = framed(b'Z', b"I");
+    let seen = [authentication(0, b""), notice, status, key, end].concat();
     assert_eq!(
         &io.to_agent[..],
         &seen[..],
-        "no notice, and the gate's own key"
+        "no notice from before, and the gate's own key"
     );
 }
 
@@ -337,13 +342,12 @@ fn the_servers_words_go_to_the_record_and_its_code_to_nobody() {
         ("28P01", "08004"),
         ("28000", "08004"),
         ("XX000", "08004"),
-        ("3D000", "3D000"),
+        ("3D000", "08004"),
         ("53300", "53300"),
         ("57P03", "57P03"),
-        ("22023", "22023"),
     ] {
         let (mut login, mut io) = login();
-        let Next::Refuse(told, reason) = say(&mut login, &mut io, &error(theirs)) else {
+        let Next::Refuse(Some(told), reason) = say(&mut login, &mut io, &error(theirs)) else {
             panic!("not refused")
         };
         assert_eq!(told.code, ours);
@@ -351,6 +355,31 @@ fn the_servers_words_go_to_the_record_and_its_code_to_nobody() {
         assert!(!words.contains("agent_ro"), "{words}");
         let recorded = format!("{theirs} password of agent_ro is wrong");
         assert_eq!(reason, CloseReason::UpstreamLogin(recorded));
+    }
+}
+
+#[test]
+fn what_the_server_says_of_the_agents_own_start_up_is_passed_on() {
+    for (code, passed) in [
+        ("3D000", true),
+        ("22023", true),
+        ("42704", true),
+        ("28000", false),
+    ] {
+        let (mut login, mut io) = proven();
+        let error = format!("SFATAL\0VFATAL\0C{code}\0Mdatabase \"x\" does not exist\0\0");
+        let error = framed(b'E', error.as_bytes());
+        let next = say(
+            &mut login,
+            &mut io,
+            &[authentication(0, b""), error.clone()].concat(),
+        );
+        let Next::Refuse(told, _) = next else {
+            panic!("not refused")
+        };
+        assert_eq!(told.is_none(), passed, "{code}");
+        let seen = if passed { &error[..] } else { b"" };
+        assert_eq!(&io.to_agent[..], seen, "{code}");
     }
 }
 

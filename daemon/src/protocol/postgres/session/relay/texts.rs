@@ -11,6 +11,7 @@ use crate::protocol::postgres::analyse::Context;
 use crate::protocol::postgres::session::pipeline::{Kept, Readable};
 use crate::protocol::{Names, Operation};
 
+const STRINGS: &str = "a statement while standard_conforming_strings is off";
 const ENCODING: &str = "a statement that is not UTF-8; set client_encoding to UTF8";
 
 impl Relay {
@@ -37,6 +38,9 @@ impl Relay {
     /// Whether the gate reads the text as the server will.
     fn readable(&self, text: &str) -> Result<Readable, &'static str> {
         let settled = self.pipeline.readable();
+        if settled == Readable::Yes && self.encoding.conforming != Some(true) {
+            return Err(STRINGS);
+        }
         if text.is_ascii() || settled != Readable::Yes {
             return Ok(settled);
         }

@@ -149,14 +149,10 @@ impl Relay {
             b"server_encoding" => {
                 self.encoding.server = match value {
                     b"UTF8" => Some(ServerEncoding::Utf8),
-                    b"SQL_ASCII" => Some(ServerEncoding::Ascii),
-                    _ => return Err(Fault::encoding()),
+                    _ => Some(ServerEncoding::Other),
                 };
             }
-            b"standard_conforming_strings" if value == b"on" => self.encoding.conforming = true,
-            b"standard_conforming_strings" => {
-                return Err(Fault::upstream("standard_conforming_strings is off"));
-            }
+            b"standard_conforming_strings" => self.encoding.conforming = Some(value == b"on"),
             _ => {}
         }
         Ok(())

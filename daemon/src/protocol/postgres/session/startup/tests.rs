@@ -43,6 +43,12 @@ fn code(settings: &Settings, pairs: &[(&str, &str)]) -> &'static str {
     }
 }
 
+/// What the settings do that is not harmless.
+fn judged(settings: &Settings, pairs: &[(&str, &str)]) -> Vec<String> {
+    let effects = accepted(settings, pairs).opening.effects;
+    effects.iter().map(ToString::to_string).collect()
+}
+
 #[test]
 fn the_upstream_hears_the_gates_user_and_what_reading_depends_on() {
     let pairs = [
@@ -177,26 +183,62 @@ fn only_the_services_databases_are_open() {
 }
 
 #[test]
-fn only_harmless_settings_are_passed_on() {
-    for name in [
-        "role",
-        "USER",
-        "Database",
-        "session_authorization",
-        "row_security",
-        "x.y",
+fn a_setting_that_is_not_harmless_is_an_effect() {
+    for (name, effects) in [
+        ("role", "sql.privilege role.gate"),
+        ("Session_Authorization", "sql.privilege role.gate"),
+        ("USER", "sql.session setting.user"),
+        ("Database", "sql.session setting.database"),
+        ("row_security", "sql.session setting.row_security"),
+        ("x.y", "sql.session setting.\"x.y\""),
+        (
+            "Search_Path",
+            "sql.session setting.search_path, sql.unknown statement",
+        ),
+        (
+            "session_preload_libraries",
+            "sql.session setting.session_preload_libraries, sql.unsafe_io server",
+        ),
+        ("statement_timeout", ""),
     ] {
-        assert_eq!(
-            code(&settings(), &[("user", "a"), (name, "gate")]),
-            "42501",
-            "{name}"
-        );
+        let pairs = [("user", "a"), (name, "gate")];
+        assert_eq!(judged(&settings(), &pairs).join(", "), effects, "{name}");
+        let value = format!("-c {name}=gate");
+        let pairs = [("user", "a"), ("options", &value)];
+        let found = judged(&settings(), &pairs).join(", ");
+        let is_word = matches!(name, "USER" | "Database");
+        assert!(is_word || found == effects, "{value}: {found}");
     }
+    let two = [("user", "a"), ("options", "-c role=x -c jit=off -c y=1")];
+    let expected = ["sql.privilege role.x", "sql.session setting.y"];
+    assert_eq!(judged(&settings(), &two), expected);
+}
+
+#[test]
+fn a_further_user_is_a_role_that_is_taken_on() {
+    for (user, login, effects) in [
+        ("whoever", "gate", vec![]),
+        ("gate", "gate", vec![]),
+        (
+            "other",
+            "other",
+            vec!["sql.privilege role.other".to_owned()],
+        ),
+        ("Other", "gate", vec![]),
+    ] {
+        let accepted = accepted(&settings(), &[("user", user)]);
+        assert_eq!(accepted.opening.login, login, "{user}");
+        assert_eq!(accepted.upstream[0], ("user".to_owned(), login.to_owned()));
+        assert_eq!(judged(&settings(), &[("user", user)]), effects, "{user}");
+    }
+}
+
+#[test]
+fn what_is_no_setting_is_refused() {
     for options in [
-        "-c role=postgres",
-        "-crole=postgres",
-        "--role=postgres",
-        "-c statement_timeout=5 -c role=x",
+        "-c user=postgres",
+        "-c database=x",
+        "--replication=true",
         "-d 5",
         "-c",
         "-c x",
@@ -243,8 +285,8 @@ fn a_pinned_setting_may_be_repeated_but_not_changed() {
         ("standard_conforming_strings", "on", false),
         ("standard_conforming_strings", "off", true),
     ] {
-        let code = code(&settings(), &[("user", "a"), (name, value)]);
-        assert_eq!(code == "42501", refused, "{name} {value}");
+        let effects = judged(&settings(), &[("user", "a"), (name, value)]);
+        assert_eq!(!effects.is_empty(), refused, "{name} {value}");
     }
     // What is sent is the gate's own, whatever the agent's looked like.
     let pairs = [("user", "a"), ("search_path", "PUBLIC")];
@@ -261,7 +303,20 @@ fn schemas_are_quoted() {
         "\"a\"\"b\", \"c d\""
     );
     let mut settings = settings();
-    settings.search_path = vec!["a\"b".into(), "c d".into()];
+    settings.search_path = Some(vec!["a\"b".into(), "c d".into()]);
     let same = [("user", "a"), ("search_path", "\"a\"\"b\",\"c d\"")];
-    assert_eq!(code(&settings, &same), "");
+    assert_eq!(judged(&settings, &same), [""; 0]);
+}
+
+#[test]
+fn a_path_of_the_servers_own_is_not_sent() {
+    let mut settings = settings();
+    settings.search_path = None;
+    let sent = accepted(&settings, &[("user", "a")]).upstream;
+    assert!(
+        sent.iter().all(|(name, _)| name != "search_path"),
+        "{sent:?}"
+    );
+    let pairs = [("user", "a"), ("search_path", "public")];
+    assert!(!judged(&settings, &pairs).is_empty());
 }

@@ -23,8 +23,9 @@ rules:
 pub(in super::super) fn settings() -> Settings {
     Settings {
         user: "gate".into(),
+        users: vec!["other".into()],
         databases: Vec::new(),
-        search_path: vec!["public".into()],
+        search_path: Some(vec!["public".into()]),
         tls: false,
         message_limit: 10_000,
     }

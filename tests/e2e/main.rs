@@ -28,5 +28,6 @@ mod stage;
 mod statements;
 mod tokens;
 mod upstream;
+mod upstream_login;
 mod upstream_tls;
 mod vault;

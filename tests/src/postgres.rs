@@ -21,6 +21,9 @@ use crate::{paths, port, wait};
 /// How long the server may take to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Who may log in, and how.
+const HBA: &str = "local all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n";
+
 /// A running server; stopped and removed when dropped.
 #[derive(Debug)]
 pub struct PostgresServer {
@@ -98,6 +101,20 @@ impl PostgresServer {
         Ok(rows.trim_end().to_owned())
     }
 
+    /// Puts these rules before the others of pg_hba.conf, and waits until they count.
+    pub fn admit(&self, rules: &str) -> Result<()> {
+        let loaded = "SELECT pg_conf_load_time()";
+        let before = self.sql("postgres", loaded)?;
+        fs::write(self.data().join("pg_hba.conf"), format!("{rules}\n{HBA}"))
+            .context("write pg_hba.conf")?;
+        self.sql("postgres", "SELECT pg_reload_conf()")?;
+        // A backend that shows the new time was started after the rules were read.
+        wait::until("pg_hba.conf to be read", PATIENCE, || {
+            let now = self.sql("postgres", loaded)?;
+            Ok((now != before).then_some(()))
+        })
+    }
+
     /// Stops the server; its data stay.
     pub fn stop(&mut self) -> Result<()> {
         match self.process.take() {
@@ -151,8 +168,7 @@ impl PostgresServer {
         let conf = self.data().join("postgresql.conf");
         let old = fs::read_to_string(&conf).context("read postgresql.conf")?;
         fs::write(&conf, old + &settings).context("write postgresql.conf")?;
-        let hba = "local all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n";
-        fs::write(self.data().join("pg_hba.conf"), hba).context("write pg_hba.conf")
+        fs::write(self.data().join("pg_hba.conf"), HBA).context("write pg_hba.conf")
     }
 
     /// Another program may take the port between our look and the server's bind.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::capture::OwnFiles;
 use crate::config::{Config, DEFAULT_PATH};
-use crate::policy::{CredentialRef, Policy, Tls};
+use crate::policy::{CredentialRef, Policy, Service, Tls};
 
 /// Directories that others use as well: there the one file is hidden, not its directory.
 const SHARED: [&str; 10] = [
@@ -39,13 +39,12 @@ pub(super) fn credentials(policy: &Policy) -> Vec<PathBuf> {
 }
 
 fn credential_files(policy: &Policy) -> impl Iterator<Item = &Path> {
-    policy
-        .services()
-        .filter_map(|service| match &service.credential {
-            CredentialRef::File(path) => Some(path.as_path()),
-            // The configuration knows where the others are.
-            _ => None,
-        })
+    let secrets = policy.services().flat_map(Service::secrets);
+    secrets.filter_map(|secret| match secret {
+        CredentialRef::File(path) => Some(path.as_path()),
+        // The configuration knows where the others are.
+        _ => None,
+    })
 }
 
 /// What the daemon believes or runs: who can change it decides for the daemon.
@@ -65,10 +64,11 @@ fn kept_of_policy(policy: &Policy) -> impl Iterator<Item = PathBuf> {
             Tls::Disable => None,
         };
         let program = match &service.credential {
-            CredentialRef::Exec(helper) => helper.argv.first().map(PathBuf::from),
+            Some(CredentialRef::Exec(helper)) => helper.argv.first().map(PathBuf::from),
             _ => None,
         };
-        ca.into_iter().chain(program)
+        let chain = service.client_cert.as_ref().map(|cert| cert.chain.clone());
+        ca.into_iter().chain(program).chain(chain)
     })
 }
 
@@ -124,7 +124,8 @@ mod tests {
     #[test]
     fn what_the_daemon_believes_and_runs_is_kept_and_its_secrets_are_hidden_by_themselves() {
         let text = "version: 1\nservices:\n  a: {proto: postgres, at: ['db.corp:1'], \
-                    tls: verify-full, ca: /srv/ca.pem, user: u, credential: {exec: [/opt/give, x]}}\n  \
+                    tls: verify-full, ca: /srv/ca.pem, user: u, credential: {exec: [/opt/give, x]}, \
+                    client_cert: /srv/gate.crt, client_key: file:/srv/gate.key}\n  \
                     b: {proto: postgres, at: ['127.0.0.1:1'], tls: disable, user: u, \
                     credential: file:/srv/secret}\n";
         let (policy, _) = Policy::from_texts([("p.yaml", text)], 1).expect("policy");
@@ -136,6 +137,7 @@ mod tests {
         let own = from_every_session(&by_config(&config), &policy);
         for path in [
             "/srv/ca.pem",
+            "/srv/gate.crt",
             "/srv/keys.json",
             "/srv/issuer.pem",
             "/srv/vault.pem",
@@ -143,7 +145,13 @@ mod tests {
         ] {
             assert!(own.kept.contains(&path.into()), "{path}: {:?}", own.kept);
         }
-        for path in ["/opt/p.yaml", "/srv/v", "/srv/v/token", "/srv/secret"] {
+        for path in [
+            "/opt/p.yaml",
+            "/srv/v",
+            "/srv/v/token",
+            "/srv/secret",
+            "/srv/gate.key",
+        ] {
             assert!(
                 own.hidden.contains(&path.into()),
                 "{path}: {:?}",

@@ -148,11 +148,14 @@ impl Policies {
             );
         }
         for service in policy.services() {
-            if let Err(error) = self.vault.check(&service.credential) {
+            for error in service
+                .secrets()
+                .filter_map(|it| self.vault.check(it).err())
+            {
                 tracing::warn!("service {}: {error}", service.name);
             }
         }
-        let credentials = policy.services().map(|service| &service.credential);
+        let credentials = policy.services().flat_map(Service::secrets);
         self.vault.retain(policy.generation(), credentials);
         let path = self.path.display().to_string();
         tracing::info!(generation, path, "policy loaded");

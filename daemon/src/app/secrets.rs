@@ -21,7 +21,7 @@ use crate::vault::{Parts, Vault, hashicorp};
 pub(super) fn vault(config: &Config, policy: &Policy) -> anyhow::Result<Vault> {
     let mut environment = HashMap::new();
     for service in policy.services() {
-        if let CredentialRef::Env(name) = &service.credential
+        if let Some(CredentialRef::Env(name)) = &service.credential
             && !environment.contains_key(name)
             && let Some(value) = sys::environment::take(name)
                 .with_context(|| format!("cannot take {name} out of the environment"))?
@@ -38,7 +38,7 @@ pub(super) fn vault(config: &Config, policy: &Policy) -> anyhow::Result<Vault> {
 
 /// What the policy's credentials take that the daemon else would give up.
 pub(super) fn needs(policy: &Policy) -> Needs {
-    let exec = |service: &Service| matches!(service.credential, CredentialRef::Exec(_));
+    let exec = |service: &Service| matches!(service.credential, Some(CredentialRef::Exec(_)));
     Needs {
         programs: policy.services().any(exec),
     }

@@ -109,6 +109,32 @@ pub enum Tls {
     },
 }
 
+/// A way in which the gate may log in at an upstream (PostgreSQL's own words).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// SCRAM bound to the TLS connection, and nothing less.
+    ScramSha256Plus,
+    /// SCRAM, bound where the connection is TLS and the server offers it.
+    ScramSha256,
+    /// A hash that whoever sees it can try passwords against; the server proves nothing.
+    Md5,
+    /// The password as it is, over TLS.
+    Password,
+    /// The password as it is, over anything.
+    PasswordUnencrypted,
+    /// The client certificate alone.
+    Cert,
+}
+
+/// The certificate that the gate shows to an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCert {
+    /// PEM file of the certificate, and of those between it and the authority.
+    pub chain: PathBuf,
+    /// Where its private key is: a file of PEM, or one of the service manager's.
+    pub key: CredentialRef,
+}
+
 /// A named backend of the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
@@ -122,8 +148,12 @@ pub struct Service {
     pub tls: Tls,
     /// The user that the gate logs in as.
     pub user: String,
-    /// That user's credential.
-    pub credential: CredentialRef,
+    /// That user's credential; none where the client certificate is all that is shown.
+    pub credential: Option<CredentialRef>,
+    /// The gate's own certificate towards it.
+    pub client_cert: Option<ClientCert>,
+    /// How the gate may log in there; at least one.
+    pub auth: Vec<Auth>,
     /// The databases that an agent may open; empty means whichever the user may.
     pub databases: Vec<String>,
     /// The schemas that a name without one is looked up in, in order; the gate sets them.
@@ -131,6 +161,12 @@ pub struct Service {
 }
 
 impl Service {
+    /// Where its secrets are: the credential, the key of the client certificate.
+    pub fn secrets(&self) -> impl Iterator<Item = &CredentialRef> {
+        let key = self.client_cert.as_ref().map(|cert| &cert.key);
+        self.credential.iter().chain(key)
+    }
+
     /// Whether an agent may open this database.
     pub fn has_database(&self, name: &str) -> bool {
         self.databases.is_empty() || self.databases.iter().any(|known| known == name)

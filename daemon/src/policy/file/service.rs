@@ -1,6 +1,6 @@
 //! An entry of `services:`.
 
-use super::credential;
+use super::login::{self, Login};
 use super::reader::{Fields, Reader, Shape};
 use super::tree::Node;
 use crate::policy::problem::{At, Spot, suggest};
@@ -25,11 +25,14 @@ const SERVICE: Shape = Shape {
         "ca",
         "user",
         "credential",
+        "auth",
+        "client_cert",
+        "client_key",
         "database",
         "databases",
         "search_path",
     ],
-    later: &["host_key", "client_cert", "approval", "mode"],
+    later: &["host_key", "approval", "mode"],
 };
 
 /// Protocols of the design that this version does not speak.
@@ -59,14 +62,17 @@ pub(super) fn read(reader: &mut Reader<'_>, name: At<&str>, node: &Node) -> Opti
     let user = reader
         .required(&fields, "user")
         .and_then(|node| identifier(reader, node, "`user`"));
-    let credential = reader
-        .required(&fields, "credential")
-        .and_then(|node| credential::read(reader, node));
+    let login = login::read(reader, &fields, tls.as_ref());
     let databases = databases(reader, &fields);
     let search_path = search_path(reader, &fields);
     let (at, tls) = (at?, tls?);
     warn_of_plain_text(reader, &at, &tls);
-    let name = name?;
+    let (name, login) = (name?, login?);
+    let Login {
+        credential,
+        client_cert,
+        auth,
+    } = login;
     let (at, spots) = at.into_iter().map(|at| (at.value, at.spot)).unzip();
     let service = Service {
         name: ServiceName::from(name.value.as_str()),
@@ -74,7 +80,9 @@ pub(super) fn read(reader: &mut Reader<'_>, name: At<&str>, node: &Node) -> Opti
         at,
         tls,
         user: user?.value,
-        credential: credential?,
+        credential,
+        client_cert,
+        auth,
         databases: databases?,
         search_path: search_path?,
     };

@@ -11,6 +11,9 @@ use crate::protocol::postgres::codec::message::{self, ErrorMessage};
 use crate::protocol::postgres::codec::startup::{Packet, read};
 use crate::protocol::{Buffers, CloseReason, Opening, Step};
 
+/// The newest minor version of protocol 3 that agents may speak; 3.1 was never used.
+const NEWEST_MINOR: u16 = 2;
+
 /// Waits for the agent's StartupMessage.
 #[derive(Debug, Default)]
 pub(super) struct Startup {
@@ -23,6 +26,8 @@ pub(super) struct Accepted {
     pub(super) opening: Opening,
     /// The parameters of the gate's own StartupMessage.
     pub(super) upstream: Vec<(String, String)>,
+    /// Whether the agent's protocol has long cancel keys: it is 3.2.
+    pub(super) long_key: bool,
 }
 
 pub(super) enum Next {
@@ -84,6 +89,7 @@ fn accept(
             "user" => opening.user.clone_from(value),
             "database" => opening.database.clone_from(value),
             "replication" if is_off(value) => {}
+            "replication" => return refuse(replication()),
             "options" => match options(value) {
                 Some(pairs) => {
                     for (name, value) in pairs {
@@ -118,10 +124,16 @@ fn accept(
         return refuse(wrong_database(&opening.database, &settings.databases));
     }
     upstream.push(("database".to_owned(), opening.database.clone()));
-    if minor > 0 || !unknown.is_empty() {
-        message::negotiate_version(&mut io.to_agent, &unknown);
+    // As PostgreSQL 18 does it: what is older than the newest is spoken as it was asked for.
+    let spoken = minor.min(NEWEST_MINOR);
+    if spoken < minor || !unknown.is_empty() {
+        message::negotiate_version(&mut io.to_agent, spoken, &unknown);
     }
-    Next::Accepted(Accepted { opening, upstream })
+    Next::Accepted(Accepted {
+        opening,
+        upstream,
+        long_key: spoken >= 2,
+    })
 }
 
 /// Puts a setting of the agent's into the upstream's start-up, if it is harmless.
@@ -159,6 +171,15 @@ fn refused_setting(name: &str) -> ErrorMessage {
         format!("the gate does not let an agent set \"{name}\" at start-up"),
     );
     error.hint = "Leave it out; settings of display, time zone and time-outs are allowed.".into();
+    error
+}
+
+fn replication() -> ErrorMessage {
+    let mut error = ErrorMessage::fatal(
+        "42501",
+        "the gate opens no replication connections: what they stream can't be judged",
+    );
+    error.hint = "Read the tables with SQL; leave `replication` out.".into();
     error
 }
 

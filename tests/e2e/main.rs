@@ -29,5 +29,6 @@ mod statements;
 mod tokens;
 mod transparent;
 mod upstream;
+mod upstream_login;
 mod upstream_tls;
 mod vault;

@@ -138,6 +138,20 @@ impl PostgresServer {
         Ok(rows.trim_end().to_owned())
     }
 
+    /// Puts these rules before the others of pg_hba.conf, and waits until they count.
+    pub fn admit(&self, rules: &str) -> Result<()> {
+        let loaded = "SELECT pg_conf_load_time()";
+        let before = self.sql("postgres", loaded)?;
+        fs::write(self.data().join("pg_hba.conf"), format!("{rules}\n{HBA}"))
+            .context("write pg_hba.conf")?;
+        self.sql("postgres", "SELECT pg_reload_conf()")?;
+        // A backend that shows the new time was started after the rules were read.
+        wait::until("pg_hba.conf to be read", PATIENCE, || {
+            let now = self.sql("postgres", loaded)?;
+            Ok((now != before).then_some(()))
+        })
+    }
+
     /// Stops the server; its data stay.
     pub fn stop(&mut self) -> Result<()> {
         match self.process.take() {

@@ -116,11 +116,20 @@ pub enum Answer {
     /// To [`Step::Dial`] or [`Step::NeedCredential`]: it can't be had.
     Refused(Refusal),
     /// To [`Step::StartTls`]: the handshake is done and the peer's name verified.
-    Secured,
+    Secured(Binding),
     /// To [`Step::NeedCredential`].
     Credential(Credential),
     /// To [`Step::Judge`].
     Verdict(Verdict),
+}
+
+/// What a login can be tied to its TLS connection by (RFC 5929, `tls-server-end-point`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Binding {
+    /// A hash of the upstream's certificate.
+    EndPoint(Vec<u8>),
+    /// The signature of its certificate names no hash that could be taken.
+    Undefined,
 }
 
 /// The decision on an operation, or that it could not be recorded.

@@ -13,6 +13,7 @@ mod pump;
 mod refusals;
 mod stream;
 mod upstream;
+mod upstream_tls;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -33,7 +34,7 @@ use crate::vault::Vault;
 pub use destinations::{Destinations, Found, Target, resolve};
 pub use listener::{Listeners, bind, bind_abroad};
 use refusals::RefusalLog;
-use upstream::TlsClients;
+use upstream_tls::TlsClients;
 
 /// Analysed statements that are kept, and the bytes of their texts.
 const STATEMENTS: usize = 16_384;

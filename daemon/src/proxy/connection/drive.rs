@@ -70,6 +70,7 @@ impl Drive {
             databases: admitted.service.databases.clone(),
             search_path: admitted.service.search_path.clone(),
             tls: admitted.service.tls != Tls::Disable,
+            auth: admitted.service.auth.clone(),
             message_limit: proxy.limits.message,
         };
         let seeds = rand::random();
@@ -260,13 +261,21 @@ impl Drive {
         match reason {
             CloseReason::Finished => self.end("the agent said goodbye", None),
             CloseReason::AgentProtocol(what) => self.end(what, Some("agent")),
-            CloseReason::UpstreamProtocol(what) => self.end(what, Some("upstream")),
+            CloseReason::UpstreamProtocol(what) => {
+                let service = &self.admitted.service.name;
+                self.proxy
+                    .refusals
+                    .say(&format!("service {service}: {what}"));
+                self.end(what, Some("upstream"));
+            }
             CloseReason::UpstreamLogin(words) => {
                 let service = &self.admitted.service;
                 // Wrong password. What the agent can bring about (the name of a database)
                 // must not cost others their credential.
-                if let (true, Some(stamp)) = (words.starts_with("28P01"), &self.stamp) {
-                    let credential = service.credential_of(&self.login);
+                let credential = service.credential_of(&self.login);
+                if let (Some(credential), Some(stamp)) = (credential, &self.stamp)
+                    && words.starts_with("28P01")
+                {
                     self.proxy.vault.distrust(credential, stamp);
                 }
                 let service = &service.name;

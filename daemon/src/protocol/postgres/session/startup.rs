@@ -12,6 +12,9 @@ use crate::protocol::postgres::codec::message::{self, ErrorMessage};
 use crate::protocol::postgres::codec::startup::{Packet, read};
 use crate::protocol::{Buffers, CloseReason, Opening, Step};
 
+/// The newest minor version of protocol 3 that agents may speak; 3.1 was never used.
+const NEWEST_MINOR: u16 = 2;
+
 /// Waits for the agent's StartupMessage.
 #[derive(Debug, Default)]
 pub(super) struct Startup {
@@ -24,6 +27,8 @@ pub(super) struct Accepted {
     pub(super) opening: Opening,
     /// The parameters of the gate's own StartupMessage.
     pub(super) upstream: Vec<(String, String)>,
+    /// Whether the agent's protocol has long cancel keys: it is 3.2.
+    pub(super) long_key: bool,
 }
 
 pub(super) enum Next {
@@ -85,7 +90,7 @@ fn accept(
             "user" => opening.user.clone_from(value),
             "database" => opening.database.clone_from(value),
             "replication" if is_off(value) => {}
-            "replication" => return refuse(refused_setting("replication")),
+            "replication" => return refuse(replication()),
             "options" => match options(value) {
                 Some(pairs) => {
                     for (name, value) in pairs {
@@ -122,10 +127,16 @@ fn accept(
         return refuse(wrong_database(&opening.database, &settings.databases));
     }
     upstream.push(("database".to_owned(), opening.database.clone()));
-    if minor > 0 || !unknown.is_empty() {
-        message::negotiate_version(&mut io.to_agent, &unknown);
+    // As PostgreSQL 18 does it: what is older than the newest is spoken as it was asked for.
+    let spoken = minor.min(NEWEST_MINOR);
+    if spoken < minor || !unknown.is_empty() {
+        message::negotiate_version(&mut io.to_agent, spoken, &unknown);
     }
-    Next::Accepted(Accepted { opening, upstream })
+    Next::Accepted(Accepted {
+        opening,
+        upstream,
+        long_key: spoken >= 2,
+    })
 }
 
 /// Whom the upstream sees. To be one of the further users is what SET SESSION AUTHORIZATION
@@ -174,6 +185,15 @@ fn refused_setting(name: &str) -> ErrorMessage {
         format!("the gate does not let an agent set \"{name}\" at start-up"),
     );
     error.hint = "Leave it out; settings go as `-c name=value`.".into();
+    error
+}
+
+fn replication() -> ErrorMessage {
+    let mut error = ErrorMessage::fatal(
+        "42501",
+        "the gate opens no replication connections: what they stream can't be judged",
+    );
+    error.hint = "Read the tables with SQL; leave `replication` out.".into();
     error
 }
 

@@ -201,7 +201,7 @@ fn the_startup_is_refused_before_anything_is_dialled() {
     for (parameters, code) in cases {
         let cache = Arc::new(Cache::new(10, 1000));
         let connection = ConnectionId::next();
-        let mut session = PostgresSession::new(Arc::new(settings()), cache, [1, 2, 3], connection);
+        let mut session = PostgresSession::new(Arc::new(settings()), cache, SEEDS, connection);
         let mut io = Buffers::default();
         let mut packet = u32::try_from(parameters.len() + 8)
             .expect("short")

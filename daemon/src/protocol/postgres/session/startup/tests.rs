@@ -1,3 +1,5 @@
+use bytes::{BufMut, BytesMut};
+
 use super::*;
 use crate::protocol::CancelKey;
 use crate::protocol::postgres::session::tests::settings;
@@ -129,27 +131,58 @@ fn a_cancel_request_is_passed_on_as_it_is() {
     assert_eq!(&io.to_agent[..], b"");
 }
 
+/// As PostgreSQL 18 answers: NegotiateProtocolVersion only where it speaks less than it was
+/// asked for, or does not know an option; 3.1 is spoken as it is asked for.
 #[test]
-fn a_newer_protocol_is_talked_down_and_its_options_stay_here() {
-    let body = b"user\0a\0_pq_.one\x001st\0_pq_.two\0x\0\0";
-    let (next, io) = said(&settings(), &packet(196_610, body));
-    let Next::Accepted(accepted) = next else {
-        panic!("not accepted")
-    };
-    assert!(
-        accepted
-            .upstream
-            .iter()
-            .all(|(name, _)| !name.starts_with("_pq_"))
-    );
-    let expected = b"v\0\0\0\x1e\0\x03\0\0\0\0\0\x02_pq_.one\0_pq_.two\0";
-    assert_eq!(&io.to_agent[..], expected);
-    let (_, io) = said(&settings(), &packet(196_610, b"user\0a\0\0"));
-    assert_eq!(&io.to_agent[..], b"v\0\0\0\x0c\0\x03\0\0\0\0\0\0");
-    let (_, io) = said(&settings(), &packet(196_608, b"user\0a\0\0"));
-    assert_eq!(&io.to_agent[..], b"");
-    let (next, _) = said(&settings(), &packet(131_072, b"user\0a\0\0"));
-    assert!(matches!(next, Next::Refuse(..)), "protocol 2");
+fn versions_are_negotiated_as_postgresql_18_does() {
+    let two = "_pq_.one\x001st\0_pq_.two\0x\0";
+    for (minor, options, told, long_key) in [
+        (0, "", None, false),
+        (1, "", None, false),
+        (2, "", None, true),
+        (3, "", Some((2, vec![])), true),
+        (9999, "", Some((2, vec![])), true),
+        (0xffff, "", Some((2, vec![])), true),
+        (0, two, Some((0, vec!["_pq_.one", "_pq_.two"])), false),
+        (1, two, Some((1, vec!["_pq_.one", "_pq_.two"])), false),
+        (2, two, Some((2, vec!["_pq_.one", "_pq_.two"])), true),
+        (9999, two, Some((2, vec!["_pq_.one", "_pq_.two"])), true),
+    ] {
+        let body = format!("user\0a\0{options}\0");
+        let (next, io) = said(&settings(), &packet(196_608 + minor, body.as_bytes()));
+        let Next::Accepted(accepted) = next else {
+            panic!("3.{minor} is not accepted")
+        };
+        let sent = |name: &str| accepted.upstream.iter().any(|(sent, _)| sent == name);
+        assert!(!sent("_pq_.one") && !sent("_pq_.two"), "3.{minor}");
+        assert_eq!(accepted.long_key, long_key, "3.{minor}");
+        let mut expected = BytesMut::new();
+        if let Some((minor, options)) = told {
+            message::framed(&mut expected, b'v', |out| {
+                out.put_i32(196_608 + minor);
+                out.put_i32(i32::try_from(options.len()).expect("few"));
+                for option in options {
+                    message::put_text(out, option);
+                }
+            });
+        }
+        assert_eq!(&io.to_agent[..], &expected[..], "3.{minor} {options}");
+    }
+    for version in [
+        0,
+        1,
+        65_536,
+        131_072,
+        196_607,
+        262_144,
+        i32::MAX,
+        i32::MIN,
+        -1,
+    ] {
+        let (next, io) = said(&settings(), &packet(version, b"user\0a\0\0"));
+        assert!(matches!(next, Next::Refuse(..)), "{version}");
+        assert_eq!(&io.to_agent[..], b"");
+    }
 }
 
 #[test]
@@ -168,6 +201,15 @@ fn replication_is_refused() {
         let code = code(&settings(), &[("user", "a"), ("replication", value)]);
         assert_eq!(code == "42501", refused, "{value}");
     }
+    let (next, _) = said(
+        &settings(),
+        &startup(&[("user", "a"), ("replication", "database")]),
+    );
+    let why = |error: &ErrorMessage| error.message.contains("replication");
+    assert!(
+        matches!(&next, Next::Refuse(error, _) if why(error)),
+        "the reason"
+    );
 }
 
 #[test]

@@ -123,7 +123,7 @@ fn session_inside_a_row() -> (PostgresSession, Buffers) {
     bench.upstream(&[b'D', 0, 0, 1, 0, b'x']);
     let cache = Arc::new(Cache::new(10, 1000));
     let connection = ConnectionId::next();
-    let mut session = PostgresSession::new(Arc::new(settings()), cache, [1, 2, 3], connection);
+    let mut session = PostgresSession::new(Arc::new(settings()), cache, SEEDS, connection);
     session.state = State::Relay(Box::new(bench.relay));
     (session, Buffers::default())
 }

@@ -65,6 +65,10 @@ fn a_setting_at_start_up_is_judged_as_set_would_be() {
         ),
         ("-c user=postgres", "does not let an agent set \"user\""),
         (
+            "-c options=-crole=postgres",
+            "does not let an agent set \"options\"",
+        ),
+        (
             "-c replication=true",
             "does not let an agent set \"replication\"",
         ),

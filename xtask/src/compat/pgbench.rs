@@ -10,8 +10,8 @@ use super::results::{Both, Outcome, Results};
 use super::world::{Plan, Tools, World};
 
 const CLIENTS: &str = "8";
-const EACH: u32 = 100;
-const ALL: u32 = 800;
+const EACH: u32 = 50;
+const ALL: u32 = 400;
 
 /// Several statements before an answer is read; extended protocol only.
 const PIPELINE: &str = "\\set id random(1, 100000)\n\\startpipeline\n\

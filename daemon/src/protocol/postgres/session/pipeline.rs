@@ -85,6 +85,8 @@ pub(super) struct Pipeline {
     copying_in: bool,
     full: bool,
     reported: Reported,
+    /// The last message pushed that may change what a statement name stands for.
+    last_naming: Option<u64>,
     /// An Execute went up since the last message that is answered with ReadyForQuery.
     ran_since_sync: bool,
 }
@@ -163,6 +165,9 @@ impl Pipeline {
     fn enter(&mut self, expect: Expect, denied: Option<Box<ErrorMessage>>) {
         let number = self.pushed;
         self.pushed += 1;
+        if names::may_name_statements(&expect) {
+            self.last_naming = Some(number);
+        }
         self.owed.push_back(Entry {
             number,
             expect,

@@ -94,8 +94,7 @@ fn accept(
             "options" => match options(value) {
                 Some(pairs) => {
                     for (name, value) in pairs {
-                        // Beside "options" these are no settings.
-                        if matches!(name.as_str(), "user" | "database" | "replication") {
+                        if is_special(&name) {
                             return refuse(refused_setting(&name));
                         }
                         setting(name, value, &mut upstream, &mut opening);
@@ -137,6 +136,13 @@ fn accept(
         upstream,
         long_key: spoken >= 2,
     })
+}
+
+/// What the start-up packet takes for something else than a setting, so that a setting of
+/// that name must not get there: it would be a user or a switch that nobody has judged.
+fn is_special(name: &str) -> bool {
+    matches!(name, "" | "user" | "database" | "replication" | "options")
+        || name.starts_with("_pq_.")
 }
 
 /// Whom the upstream sees. To be one of the further users is what SET SESSION AUTHORIZATION

@@ -27,9 +27,26 @@ fn found(operation: Option<&Kept>) -> Lookup {
     operation.cloned().map_or(Lookup::Unknown, Lookup::Known)
 }
 
+/// Whether the answer to it may change what a statement name stands for.
+pub(super) fn may_name_statements(expect: &Expect) -> bool {
+    match expect {
+        Expect::Parse { .. } | Expect::CloseStatement(_) | Expect::Query(_) => true,
+        Expect::Execute(run) => run.names().is_some(),
+        Expect::Bind { .. }
+        | Expect::Describe
+        | Expect::ClosePortal(_)
+        | Expect::Sync
+        | Expect::CopyEnd => false,
+    }
+}
+
 impl Pipeline {
     /// The operation of a statement name, as the next Bind would use it.
     pub(in super::super) fn statement(&self, name: &[u8]) -> Lookup {
+        // Thousands may be owed that only run what was prepared long ago.
+        if self.last_naming.is_none_or(|last| !self.still_owed(last)) {
+            return found(self.statements.get(name));
+        }
         let mut earlier_batch = false;
         for entry in self.owed.iter().rev() {
             let change = match &entry.expect {

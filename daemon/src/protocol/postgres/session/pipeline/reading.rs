@@ -60,7 +60,7 @@ impl Pipeline {
         }
     }
 
-    fn still_owed(&self, number: u64) -> bool {
+    pub(super) fn still_owed(&self, number: u64) -> bool {
         self.owed
             .front()
             .is_some_and(|entry| entry.number <= number)

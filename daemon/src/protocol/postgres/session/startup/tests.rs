@@ -279,6 +279,10 @@ fn a_further_user_is_a_role_that_is_taken_on() {
 fn what_is_no_setting_is_refused() {
     for options in [
         "-c user=postgres",
+        "-c options=-crole=postgres",
+        "--options=-crole=postgres",
+        "-c =x",
+        "-c _pq_.x=1",
         "-c database=x",
         "--replication=true",
         "-d 5",

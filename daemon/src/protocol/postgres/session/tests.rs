@@ -2,6 +2,7 @@ mod attacks;
 mod bench;
 mod limits;
 mod names;
+mod odd_texts;
 mod prepared;
 mod reading;
 mod states;

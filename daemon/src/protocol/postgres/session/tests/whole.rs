@@ -265,6 +265,11 @@ impl Whole {
         self.step();
     }
 
+    pub(super) fn expel(&mut self, why: Expulsion) {
+        self.session.expel(why, &mut self.io);
+        self.step();
+    }
+
     /// Whatever comes of it, these hold.
     pub(super) fn check(&self, why: &str) {
         assert!(!contains(&self.io.to_agent, PASSWORD), "{why}");

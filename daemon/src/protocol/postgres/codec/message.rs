@@ -164,6 +164,11 @@ pub fn query(out: &mut BytesMut, text: &str) {
     framed(out, b'Q', |out| put_text(out, text));
 }
 
+/// CopyFail.
+pub fn copy_fail(out: &mut BytesMut, why: &str) {
+    framed(out, b'f', |out| put_text(out, why));
+}
+
 /// Parse with no parameter types.
 pub fn parse(out: &mut BytesMut, name: &str, text: &str) {
     framed(out, b'P', |out| {

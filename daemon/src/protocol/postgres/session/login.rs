@@ -15,7 +15,9 @@ use crate::protocol::postgres::codec::message::{self, ErrorMessage};
 use crate::protocol::postgres::codec::startup::KEY_LENGTHS;
 use crate::protocol::postgres::codec::{Fields, Frame, Malformed, whole};
 use crate::protocol::postgres::enforce::{self, error_field};
-use crate::protocol::{Binding, Buffers, CancelKey, CancelKeys, CloseReason, Refusal, Step};
+use crate::protocol::{
+    Answer, Binding, Buffers, CancelKey, CancelKeys, CloseReason, Refusal, Step,
+};
 use crate::types::Credential;
 use prove::Proof;
 
@@ -28,8 +30,10 @@ enum State {
     AwaitingTls,
     /// As private as it has to be; nothing is said yet.
     Secured,
-    /// The proxy is at the TLS handshake, or at the vault.
-    Held,
+    /// The proxy is at the TLS handshake.
+    Handshaking,
+    /// The proxy is at the vault.
+    Asking,
     Proving(Proof),
     AwaitingReady,
 }
@@ -80,6 +84,16 @@ impl Login {
         login
     }
 
+    /// Whether it has asked for this.
+    pub(super) fn awaits(&self, answer: &Answer) -> bool {
+        match answer {
+            Answer::Secured(_) => matches!(self.state, State::Handshaking),
+            Answer::Credential(_) => matches!(self.state, State::Asking),
+            Answer::Refused(_) => matches!(self.state, State::Handshaking | State::Asking),
+            Answer::Dialled | Answer::Verdict(_) => false,
+        }
+    }
+
     /// The connection is as private as it has to be.
     pub(super) fn secured(&mut self, binding: Binding) {
         self.binding = Some(binding);
@@ -116,10 +130,10 @@ impl Login {
                 self.messages(io)
             }
             State::Secured => {
-                self.state = State::Held;
+                self.state = State::Asking;
                 Next::Step(Step::NeedCredential)
             }
-            State::Held => Next::Step(Step::Idle),
+            State::Handshaking | State::Asking => Next::Step(Step::Idle),
             _ => self.messages(io),
         }
     }
@@ -130,7 +144,7 @@ impl Login {
             // Bytes behind the S were not protected: somebody may have put them there.
             Some(b'S') if io.from_upstream.len() == 1 => {
                 io.from_upstream.clear();
-                self.state = State::Held;
+                self.state = State::Handshaking;
                 Next::Step(Step::StartTls)
             }
             Some(b'N') => broken("the service has no TLS, and the policy asks for it"),

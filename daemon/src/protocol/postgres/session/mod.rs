@@ -181,6 +181,15 @@ impl Session for PostgresSession {
     }
 
     fn answer(&mut self, answer: Answer, io: &mut Buffers) {
+        let awaited = match &self.state {
+            State::Dialling(_) => matches!(answer, Answer::Dialled | Answer::Refused(_)),
+            State::Login(login) => login.awaits(&answer),
+            State::Relay(relay) => matches!(answer, Answer::Verdict(_)) && relay.is_judging(),
+            State::Startup(_) | State::Closing(_) => false,
+        };
+        if !awaited {
+            return self.close(None, CloseReason::Refused, io);
+        }
         match (answer, &mut self.state) {
             (Answer::Dialled, State::Dialling(_)) => self.dialled(io),
             (Answer::Refused(refusal), State::Dialling(_) | State::Login(_)) => {

@@ -5,6 +5,7 @@
 //! Rows are passed on as they stream in and are never held whole.
 
 mod agent;
+mod shape;
 mod texts;
 mod upstream;
 
@@ -152,6 +153,11 @@ impl Relay {
             return Ok(Step::Close(CloseReason::Finished));
         }
         Ok(self.steps.pop_front().unwrap_or(Step::Idle))
+    }
+
+    /// Whether a message waits for its verdict.
+    pub(super) fn is_judging(&self) -> bool {
+        self.held.is_some()
     }
 
     /// Whether what the agent has sent waits for an answer of the upstream.

@@ -2,8 +2,11 @@ mod attacks;
 mod bench;
 mod limits;
 mod names;
+mod odd_texts;
 mod prepared;
 mod reading;
+mod states;
+mod whole;
 
 use std::sync::Arc;
 
@@ -113,8 +116,14 @@ fn an_earlier_error_makes_the_server_skip_a_decoy_too() {
 
 #[test]
 fn a_sync_inside_copy_in_gets_no_answer() {
-    let mut bench = Bench::new();
-    let messages = [parse("", GOOD), bind("", ""), execute(""), sync()].concat();
+    let mut bench = Bench::with(&POLICY.replace("[sql.select]", "[sql.copy_in, sql.insert]"));
+    let messages = [
+        parse("", "COPY orders FROM STDIN"),
+        bind("", ""),
+        execute(""),
+        sync(),
+    ]
+    .concat();
     bench.agent(&messages);
     let answers = [frame(b'1', b""), frame(b'2', b""), frame(b'G', &[0, 0, 0])].concat();
     bench.upstream(&answers);

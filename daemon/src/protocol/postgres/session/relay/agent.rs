@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use super::texts::may_change_reading;
 use super::{Fault, Relay, malformed};
 use crate::policy::{Effect, Verb};
-use crate::protocol::postgres::codec::message::ErrorMessage;
+use crate::protocol::postgres::codec::message::{self, ErrorMessage};
 use crate::protocol::postgres::codec::{Fields, HEADER, Malformed, whole};
 use crate::protocol::postgres::enforce::{self, Denied};
 use crate::protocol::postgres::session::pipeline::{Expect, Fill, Kept, Lookup, Run};
@@ -132,6 +132,9 @@ impl Relay {
             // The server skips everything up to Sync; so does the gate.
             b'Q' | b'P' | b'B' | b'E' | b'D' | b'C' | b'F' | b'H' | b'd' | b'c' | b'f'
                 if self.pipeline.skipping() => {}
+            b'Q' | b'P' | b'B' | b'E' | b'D' | b'C' | b'F' if self.pipeline.may_be_copying_in() => {
+                return Ok(self.wait_for_copy(up));
+            }
             b'Q' => return self.take_query(frame),
             b'P' => return self.take_parse(frame),
             b'B' => return self.take_bind(frame, up),
@@ -152,6 +155,18 @@ impl Relay {
     fn forward(&mut self, frame: &[u8], up: &mut BytesMut, expect: Expect) {
         up.extend_from_slice(frame);
         self.pipeline.push(expect);
+    }
+
+    /// A message behind a COPY FROM STDIN. Where the server waits for data, it would end the
+    /// COPY with an error and lose the message; so the gate ends it, and goes on behind it.
+    fn wait_for_copy(&mut self, up: &mut BytesMut) -> Taken {
+        if self.pipeline.copying_in() {
+            message::copy_fail(up, "another message came in the place of data");
+            self.pipeline.push(Expect::CopyEnd);
+        } else {
+            up.extend_from_slice(&FLUSH);
+        }
+        Taken::Wait
     }
 
     fn take_query(&mut self, frame: &[u8]) -> Result<Taken, Fault> {
@@ -299,8 +314,10 @@ impl Relay {
         });
         let operation = held.operation.clone();
         let expect = match &held.kind {
-            Kind::Query => Expect::Query(Run::new(held.number, operation)),
-            Kind::Execute => Expect::Execute(Run::new(held.number, operation)),
+            Kind::Query => Expect::Query(Run::new(held.number, operation, &held.judged.effects)),
+            Kind::Execute => {
+                Expect::Execute(Run::new(held.number, operation, &held.judged.effects))
+            }
             Kind::Parse(name) => Expect::Parse {
                 name: name.clone(),
                 operation,

@@ -30,6 +30,7 @@ impl Drive {
         self.generation = permit.generation();
         let opened = OpenBody {
             application: &opening.application,
+            tls: self.agent_tls.unwrap_or("off"),
         };
         let record = Record::new(Event::ConnectionOpen, &self.context, &opened);
         if let Err(error) = self.proxy.audit.append(&record) {
@@ -131,4 +132,6 @@ pub(super) async fn answered(asked: &mut Option<Asked>) -> Result<Handed, Arc<Va
 #[derive(Serialize)]
 struct OpenBody<'a> {
     application: &'a str,
+    /// The agent's own side of it: `off`, `TLSv1.2` or `TLSv1.3`.
+    tls: &'static str,
 }

@@ -163,6 +163,7 @@ impl Session for PostgresSession {
 
     fn answer(&mut self, answer: Answer, io: &mut Buffers) {
         match (answer, &mut self.state) {
+            (Answer::AgentSecured, State::Startup(startup)) => startup.secured(),
             (Answer::Dialled, State::Dialling(_)) => self.dialled(io),
             (Answer::Refused(refusal), State::Dialling(_) | State::Login(_)) => {
                 self.refused(&refusal, io);

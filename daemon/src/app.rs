@@ -1,9 +1,10 @@
 //! The composition root: builds everything, in order, and says ready last.
 //!
-//! Start: preflight, lock, policy, audit, listeners, kernel programs, adopted sessions,
+//! Start: preflight, lock, policy, audit, authority, listeners, kernel programs, adopted sessions,
 //! destinations, control socket; then ready. Whatever fails before that ends the process.
 //! Stop is the reverse, with running operations given time to end. The gate stays shut.
 
+mod authority;
 mod bindings;
 mod degraded;
 mod hidden;
@@ -29,11 +30,12 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::audit::{self, AuditLog, Event, Record};
+use crate::authority::Authority;
 use crate::capture::{
     self, Adopted, Events, Gate, GateConfig, ListenerConfig, MissingLayer, NetnsCookie,
 };
 use crate::config::{Config, Journald};
-use crate::control::{agent_socket, inside, server};
+use crate::control::{agent_certificate, agent_socket, inside, server};
 use crate::dns::{self, Resolver};
 use crate::hold;
 use crate::identity::Registry;
@@ -42,6 +44,7 @@ use crate::metrics::Metrics;
 use crate::protocol::postgres::analyse;
 use crate::proxy::{self, Destinations, Limits, Listeners, Parts, Proxy};
 use crate::vault::Vault;
+pub use authority::authority;
 use namespaces::Namespaces;
 use policies::{Loaded, Policies};
 use sessions::Sessions;
@@ -123,6 +126,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 async fn serve(config: Config, policy: Loaded, vault: Vault) -> anyhow::Result<()> {
     let lock = lock::take(&config.run_dir)?;
     let audit = open_audit(&config)?;
+    let authority = Arc::new(Authority::open(&config.state_dir)?);
     let tokens = Verifier::new(config.identity.issuers.clone())?;
     let vault = Arc::new(vault);
     let policies = Policies::start(
@@ -155,6 +159,7 @@ async fn serve(config: Config, policy: Loaded, vault: Vault) -> anyhow::Result<(
         resolver: Arc::clone(&resolver),
         metrics,
         vault: Arc::clone(&vault),
+        authority: Arc::clone(&authority),
         limits: limits(&config),
     }));
     let reach = tasks::Reach {
@@ -173,6 +178,7 @@ async fn serve(config: Config, policy: Loaded, vault: Vault) -> anyhow::Result<(
     namespaces.scan();
     let control = server::bind(&config.socket(), config.control.group.as_deref())?;
     let agents = inside::bind(&agent_socket(&config.socket()))?;
+    authority.publish(&agent_certificate(&config.socket()))?;
     let sessions = Arc::new(Sessions::new(
         sessions::Parts {
             gate,

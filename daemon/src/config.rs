@@ -19,6 +19,8 @@ pub struct Config {
     pub policies: PathBuf,
     /// Where the control socket and the lock live.
     pub run_dir: PathBuf,
+    /// What the daemon keeps from one boot to the next: the key of its authority.
+    pub state_dir: PathBuf,
     /// Who may use the control socket.
     pub control: Control,
     /// The kernel side.
@@ -197,6 +199,7 @@ impl Default for Config {
         Self {
             policies: "/etc/portcullis/policies".into(),
             run_dir: "/run/portcullis".into(),
+            state_dir: "/var/lib/portcullis".into(),
             control: Control::default(),
             gate: Gate::default(),
             audit: Audit::default(),

@@ -3,6 +3,7 @@
 //! They run as root, after `cargo build -p portcullis` and `cargo xtask setup`. Tests that
 //! are marked "ignored" are the inside halves of others, which start them in a session.
 
+mod agent_tls;
 mod audit;
 mod bindings;
 mod connections;

@@ -188,7 +188,11 @@ impl Bench<'_> {
             DATABASE,
         ];
         let mut command = match (way, self.daemon) {
-            (Way::Portcullis, Some(daemon)) => Agent::new(daemon, "bench").command(&words),
+            (Way::Portcullis, Some(daemon)) => {
+                // The server has no TLS either.
+                let agent = Agent::new(daemon, "bench").env("PGSSLMODE", "disable");
+                agent.command(&words)
+            }
             _ => {
                 let mut command = Command::new(&program);
                 command

@@ -16,6 +16,7 @@ const SHARED: [&str; 10] = [
 pub(super) fn of_config(config: &Config) -> Vec<PathBuf> {
     let mut hidden = vec![
         config.run_dir.clone(),
+        config.state_dir.clone(),
         config.gate.bpffs.clone(),
         config.policies.clone(),
         directory_or_file(&config.audit.file),

@@ -55,6 +55,9 @@ pub struct Operation {
 pub enum Step {
     /// More bytes, from either side.
     Idle,
+    /// Flush what is queued for the agent, turn its connection to TLS, then
+    /// [`Answer::AgentSecured`].
+    AgentTls(Hello),
     /// The agent has said what it wants: admit it, connect, then [`Answer::Dialled`] or
     /// [`Answer::Refused`].
     Dial(Opening),
@@ -73,6 +76,16 @@ pub enum Step {
     Cancel(CancelKey),
     /// Flush what is queued and close both sides.
     Close(CloseReason),
+}
+
+/// How the agent began with TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hello {
+    /// It asked in its protocol and was answered; its ClientHello is still to come.
+    Asked,
+    /// With the ClientHello itself, which is in `from_agent` as far as it has come. Who says
+    /// nothing first must say by ALPN (RFC 7301) which protocol it means.
+    Direct,
 }
 
 /// One operation that waits for its verdict.
@@ -111,6 +124,8 @@ impl Stage {
 /// Answers to steps.
 #[derive(Debug)]
 pub enum Answer {
+    /// To [`Step::AgentTls`]: what comes from the agent from here on came by TLS.
+    AgentSecured,
     /// To [`Step::Dial`]: connected.
     Dialled,
     /// To [`Step::Dial`] or [`Step::NeedCredential`]: it can't be had.

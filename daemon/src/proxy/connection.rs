@@ -4,6 +4,7 @@
 //! Whatever can't be tied to a session and a service is reset before a byte is read.
 
 mod admission;
+mod agent_tls;
 mod cancel;
 mod drive;
 mod judge;

@@ -23,6 +23,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::audit::{AuditLog, Flood};
+use crate::authority::Authority;
 use crate::capture::OriginSource;
 use crate::dns::Resolver;
 use crate::identity::Registry;
@@ -70,6 +71,8 @@ pub struct Proxy {
     pub resolver: Arc<Resolver>,
     /// The services' credentials.
     pub vault: Arc<Vault>,
+    /// Signs for the agents' side of TLS.
+    pub authority: Arc<Authority>,
     /// Analysed statements.
     pub statements: Arc<Cache>,
     /// Counters.
@@ -103,6 +106,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// See [`Proxy::vault`].
     pub vault: Arc<Vault>,
+    /// See [`Proxy::authority`].
+    pub authority: Arc<Authority>,
     /// See [`Proxy::limits`].
     pub limits: Limits,
 }
@@ -118,6 +123,7 @@ impl Proxy {
             origins: parts.origins,
             resolver: parts.resolver,
             vault: parts.vault,
+            authority: parts.authority,
             statements: Arc::new(Cache::new(STATEMENTS, STATEMENT_BYTES)),
             metrics: parts.metrics,
             limits: parts.limits,

@@ -7,7 +7,6 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::net::TcpStream;
 
 use super::stream::Stream;
 use crate::protocol::{Buffers, LONGEST_ANSWER};
@@ -39,6 +38,7 @@ pub(super) struct Pump {
     agent_closed: bool,
     /// The longest message of the agent that the session holds back: it must fit.
     agent_limit: usize,
+    agent_dirty: bool,
     upstream_dirty: bool,
     /// It takes no more, but what it has said may still be there to read.
     upstream_deaf: bool,
@@ -51,6 +51,7 @@ impl Pump {
             upstream_read: READ_LEAST,
             agent_closed: false,
             agent_limit: message_limit.max(HIGH_WATER),
+            agent_dirty: false,
             upstream_dirty: false,
             upstream_deaf: false,
         }
@@ -66,10 +67,11 @@ impl Pump {
         &mut self,
         cx: &mut Context<'_>,
         io: &mut Buffers,
-        agent: &mut TcpStream,
+        agent: &mut Stream,
         upstream: Option<&mut Stream>,
     ) -> Poll<Event> {
-        let mut progress = match write(cx, agent, &mut io.to_agent) {
+        let wrote = write_all(cx, agent, &mut io.to_agent, &mut self.agent_dirty);
+        let mut progress = match wrote {
             Ok(wrote) => wrote,
             Err(_) => return Poll::Ready(Event::AgentGone),
         };
@@ -82,12 +84,12 @@ impl Pump {
         let room = io.to_upstream.len() < HIGH_WATER && io.from_agent.len() <= self.agent_limit;
         if room && !self.agent_closed {
             match read(cx, agent, &mut io.from_agent, &mut self.agent_read) {
-                Poll::Ready(Ok(0)) => {
+                Poll::Ready(Ok(1..)) => progress = true,
+                Poll::Ready(result) if is_end(&result) => {
                     self.agent_closed = true;
                     return Poll::Ready(Event::AgentClosed);
                 }
-                Poll::Ready(Ok(_)) => progress = true,
-                Poll::Ready(Err(_)) => return Poll::Ready(Event::AgentGone),
+                Poll::Ready(_) => return Poll::Ready(Event::AgentGone),
                 Poll::Pending => {}
             }
         }
@@ -106,7 +108,8 @@ impl Pump {
     ) -> io::Result<bool> {
         let mut progress = false;
         if !self.upstream_deaf {
-            match self.write_upstream(cx, io, upstream) {
+            let dirty = &mut self.upstream_dirty;
+            match write_all(cx, upstream, &mut io.to_upstream, dirty) {
                 Ok(wrote) => progress = wrote,
                 // It may have said why before it went.
                 Err(_) => {
@@ -128,19 +131,29 @@ impl Pump {
         }
         Ok(progress)
     }
+}
 
-    fn write_upstream(
-        &mut self,
-        cx: &mut Context<'_>,
-        io: &mut Buffers,
-        upstream: &mut Stream,
-    ) -> io::Result<bool> {
-        let wrote = write(cx, upstream, &mut io.to_upstream)?;
-        self.upstream_dirty |= wrote;
-        if self.upstream_dirty && Pin::new(&mut *upstream).poll_flush(cx)?.is_ready() {
-            self.upstream_dirty = false;
-        }
-        Ok(wrote)
+/// Writes what it can, and sees to it that what TLS holds back goes out too.
+fn write_all(
+    cx: &mut Context<'_>,
+    socket: &mut Stream,
+    bytes: &mut BytesMut,
+    dirty: &mut bool,
+) -> io::Result<bool> {
+    let wrote = write(cx, socket, bytes)?;
+    *dirty |= wrote;
+    if *dirty && Pin::new(socket).poll_flush(cx)?.is_ready() {
+        *dirty = false;
+    }
+    Ok(wrote)
+}
+
+/// The agent sends no more. One that ends TLS without saying so has said no less: a message
+/// that was cut short is never acted upon.
+fn is_end(read: &io::Result<usize>) -> bool {
+    match read {
+        Ok(count) => *count == 0,
+        Err(error) => error.kind() == io::ErrorKind::UnexpectedEof,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -16,6 +17,7 @@ use super::super::listener::Left;
 use super::super::pump::{Event as Moved, Pump};
 use super::super::stream::Stream;
 use super::admission::Admitted;
+use super::agent_tls::{Handshake, shaken};
 use super::open::{Asked, answered};
 use crate::audit::{Context, Event, Record};
 use crate::identity;
@@ -42,7 +44,11 @@ pub(super) struct Drive {
     pub(super) session: Box<dyn Session>,
     pub(super) io: Buffers,
     pump: Pump,
-    agent: TcpStream,
+    /// None while the TLS handshake has it.
+    pub(super) agent: Option<Stream>,
+    pub(super) handshake: Option<Handshake>,
+    /// The version of TLS that the agent speaks.
+    pub(super) agent_tls: Option<&'static str>,
     pub(super) upstream: Option<Stream>,
     pub(super) permit: Option<Permit>,
     /// The vault's answer, while it is waited for.
@@ -81,7 +87,9 @@ impl Drive {
             session: Box::new(session),
             io: Buffers::default(),
             pump: Pump::new(proxy.limits.message),
-            agent,
+            agent: Some(Stream::Plain(agent)),
+            handshake: None,
+            agent_tls: None,
             upstream: None,
             permit: None,
             asked: None,
@@ -131,9 +139,11 @@ impl Drive {
             }
             let established = self.established;
             tokio::select! {
-                moved = poll_fn(|cx| {
-                    self.pump.poll(cx, &mut self.io, &mut self.agent, self.upstream.as_mut())
+                moved = poll_fn(|cx| match &mut self.agent {
+                    Some(agent) => self.pump.poll(cx, &mut self.io, agent, self.upstream.as_mut()),
+                    None => Poll::Pending,
                 }) => self.moved(moved),
+                secured = shaken(&mut self.handshake) => self.agent_secured(secured),
                 _ = draining.changed() => {}
                 _ = ended.changed() => {}
                 handed = answered(&mut self.asked) => {
@@ -150,6 +160,7 @@ impl Drive {
     async fn take(&mut self, step: Step) {
         match step {
             Step::Idle => {}
+            Step::AgentTls(hello) => self.secure_agent(hello),
             Step::Dial(opening) => {
                 let answer = self.dial(&opening).await;
                 self.session.answer(answer, &mut self.io);
@@ -317,9 +328,11 @@ impl Drive {
             self.record_outcome(&outcome);
         }
         let last = std::mem::take(&mut self.io.to_agent);
-        if timeout(FAREWELL, self.agent.write_all(&last)).await.is_ok() {
+        if let Some(agent) = &mut self.agent
+            && timeout(FAREWELL, agent.write_all(&last)).await.is_ok()
+        {
             // Either end may be gone already; the record is what counts.
-            let _ = timeout(FAREWELL, self.agent.shutdown()).await;
+            let _ = timeout(FAREWELL, agent.shutdown()).await;
         }
         if let Some(upstream) = &mut self.upstream {
             let last = std::mem::take(&mut self.io.to_upstream);

@@ -42,6 +42,7 @@ impl Drive {
         let opened = OpenBody {
             application: &opening.application,
             settings: opening.effects.iter().map(Effect::to_string).collect(),
+            tls: self.agent_tls.unwrap_or("off"),
         };
         let record = Record::new(Event::ConnectionOpen, &self.context, &opened);
         if let Err(error) = self.proxy.audit.append(&record) {
@@ -143,4 +144,6 @@ struct OpenBody<'a> {
     /// What its settings do that are not harmless.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     settings: Vec<String>,
+    /// The agent's own side of it: `off`, `TLSv1.2` or `TLSv1.3`.
+    tls: &'static str,
 }

@@ -1,19 +1,26 @@
 //! Two real sockets, and a far end of each that the test plays.
 
-use std::time::Duration;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
+use tokio_rustls::{TlsAcceptor, TlsConnector, client};
 
 use super::*;
+use crate::authority::Authority;
 
 const A_WHILE: Duration = Duration::from_millis(100);
 
 struct Bench {
     pump: Pump,
     io: Buffers,
-    agent: TcpStream,
+    agent: Stream,
     upstream: Stream,
     far_agent: TcpStream,
     far_upstream: TcpStream,
@@ -33,7 +40,7 @@ impl Bench {
         Self {
             pump: Pump::new(message_limit),
             io: Buffers::default(),
-            agent,
+            agent: Stream::Plain(agent),
             upstream: Stream::Plain(upstream),
             far_agent,
             far_upstream,
@@ -232,4 +239,70 @@ async fn the_last_words_of_an_upstream_that_takes_no_more_are_read() {
     bench.io.to_upstream.extend_from_slice(b"more");
     assert_eq!(bench.settle().await, Some(Event::UpstreamClosed));
     assert_eq!(&bench.io.from_upstream[..], b"bye");
+}
+
+/// Both ends of a connection over TLS.
+async fn secured() -> (Stream, client::TlsStream<TcpStream>) {
+    let directory = tempfile::tempdir().expect("directory");
+    let authority = Authority::open(directory.path()).expect("an authority");
+    let mut roots = RootCertStore::empty();
+    let root = CertificateDer::from_pem_slice(authority.certificate().as_bytes());
+    roots.add(root.expect("PEM")).expect("a root");
+    let client = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let hosts = vec!["db.corp".into()];
+    let server = authority.server(hosts, b"x", SystemTime::now());
+    let (near, far) = pair().await;
+    let name = "db.corp".try_into().expect("a name");
+    let connector = TlsConnector::from(Arc::new(client));
+    let acceptor = TlsAcceptor::from(server.expect("signs"));
+    let (near, far) = tokio::join!(acceptor.accept(near), connector.connect(name, far));
+    let near = Stream::AgentTls(Box::new(near.expect("accepted")));
+    (near, far.expect("connected"))
+}
+
+#[tokio::test]
+async fn what_tls_holds_back_goes_out_too() {
+    let (mut agent, mut far) = secured().await;
+    let (mut pump, mut io) = (Pump::new(1000), Buffers::default());
+    let mut taken = 0;
+    // Until the socket is full, and what TLS keeps for it as well.
+    while io.to_agent.is_empty() {
+        io.to_agent.resize(1000, b'x');
+        let once = poll_fn(|cx| pump.poll(cx, &mut io, &mut agent, None));
+        let _ = timeout(A_WHILE, once).await;
+        taken += 1000 - io.to_agent.len();
+    }
+    io.to_agent.clear();
+    let moving = async {
+        loop {
+            poll_fn(|cx| pump.poll(cx, &mut io, &mut agent, None)).await;
+        }
+    };
+    let mut all = vec![0; taken];
+    let reading = timeout(Duration::from_secs(20), far.read_exact(&mut all));
+    tokio::select! {
+        () = moving => {}
+        read = reading => assert!(read.expect("in time").is_ok()),
+    }
+}
+
+#[tokio::test]
+async fn an_agent_over_tls_may_end_with_or_without_saying_so() {
+    for says_so in [true, false] {
+        let (mut agent, mut far) = secured().await;
+        let (mut pump, mut io) = (Pump::new(1000), Buffers::default());
+        far.write_all(b"last").await.expect("write");
+        far.flush().await.expect("flush");
+        if says_so {
+            far.shutdown().await.expect("shutdown");
+        } else {
+            far.get_mut().0.shutdown().await.expect("shutdown");
+        }
+        let mut next = async || poll_fn(|cx| pump.poll(cx, &mut io, &mut agent, None)).await;
+        assert_eq!(next().await, Event::Progress);
+        assert_eq!(next().await, Event::AgentClosed, "{says_so}");
+        assert_eq!(&io.from_agent[..], b"last");
+    }
 }

@@ -90,7 +90,7 @@ impl Login {
             Answer::Secured(_) => matches!(self.state, State::Handshaking),
             Answer::Credential(_) => matches!(self.state, State::Asking),
             Answer::Refused(_) => matches!(self.state, State::Handshaking | State::Asking),
-            Answer::Dialled | Answer::Verdict(_) => false,
+            Answer::Dialled | Answer::AgentSecured | Answer::Verdict(_) => false,
         }
     }
 

@@ -191,6 +191,7 @@ impl Session for PostgresSession {
             return self.close(None, CloseReason::Refused, io);
         }
         match (answer, &mut self.state) {
+            (Answer::AgentSecured, State::Startup(startup)) => startup.secured(),
             (Answer::Dialled, State::Dialling(_)) => self.dialled(io),
             (Answer::Refused(refusal), State::Dialling(_) | State::Login(_)) => {
                 self.refused(&refusal, io);

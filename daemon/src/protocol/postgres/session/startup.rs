@@ -1,9 +1,11 @@
 //! The agent's side of the start-up: what it may ask for, and what the upstream is told.
 //!
-//! TLS and GSSAPI are answered "no" (the connection never leaves the host). No password
-//! is asked. Settings that change how a statement is read are pinned, so that the server
-//! reads what the gate judged; another setting that is not harmless is an effect, judged
-//! before anything is dialled.
+//! TLS is there for who asks for it, GSSAPI is answered "no". No password is asked. Settings
+//! that change how a statement is read are pinned, so that the server reads what the gate
+//! judged; another setting that is not harmless is an effect, judged before anything is
+//! dialled.
+
+mod encryption;
 
 use super::Settings;
 use crate::protocol::postgres::analyse;
@@ -11,6 +13,7 @@ use crate::protocol::postgres::codec::Malformed;
 use crate::protocol::postgres::codec::message::{self, ErrorMessage};
 use crate::protocol::postgres::codec::startup::{Packet, read};
 use crate::protocol::{Buffers, CloseReason, Opening, Step};
+use encryption::Encryption;
 
 /// The newest minor version of protocol 3 that agents may speak; 3.1 was never used.
 const NEWEST_MINOR: u16 = 2;
@@ -18,7 +21,7 @@ const NEWEST_MINOR: u16 = 2;
 /// Waits for the agent's StartupMessage.
 #[derive(Debug, Default)]
 pub(super) struct Startup {
-    declined: u8,
+    encryption: Encryption,
 }
 
 /// A start-up that the gate accepts.
@@ -38,7 +41,15 @@ pub(super) enum Next {
 }
 
 impl Startup {
+    /// The handshake that it asked for is done.
+    pub(super) fn secured(&mut self) {
+        self.encryption.secured();
+    }
+
     pub(super) fn advance(&mut self, settings: &Settings, io: &mut Buffers) -> Next {
+        if let Some(step) = self.encryption.before(&io.from_agent) {
+            return Next::Step(step);
+        }
         loop {
             let (packet, len) = match read(&io.from_agent) {
                 Ok(Some(found)) => found,
@@ -47,12 +58,15 @@ impl Startup {
             };
             drop(io.from_agent.split_to(len));
             match packet {
-                // libpq may ask for one kind of encryption, then the other, then plain.
-                Packet::Ssl | Packet::Gssenc if self.declined < 2 => {
-                    self.declined += 1;
-                    io.to_agent.extend_from_slice(b"N");
-                }
-                Packet::Ssl | Packet::Gssenc => return unreadable(Malformed::Startup),
+                Packet::Ssl => match self.encryption.asked_for_tls(io) {
+                    Ok(Some(step)) => return Next::Step(step),
+                    Ok(None) => {}
+                    Err(error) => return error.into(),
+                },
+                Packet::Gssenc => match self.encryption.asked_for_gssapi(io) {
+                    Ok(()) => {}
+                    Err(error) => return error.into(),
+                },
                 Packet::Cancel(key) => return Next::Step(Step::Cancel(key)),
                 Packet::Startup { minor, parameters } => {
                     return accept(minor, parameters, settings, io);

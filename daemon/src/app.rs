@@ -40,7 +40,7 @@ use crate::identity::Registry;
 use crate::identity::token::Verifier;
 use crate::metrics::Metrics;
 use crate::protocol::postgres::analyse;
-use crate::proxy::{self, Destinations, Limits, Listeners, Parts, Proxy};
+use crate::proxy::{self, Destinations, Limits, Listeners, Parts, Proxy, Workers};
 use crate::vault::Vault;
 use namespaces::Namespaces;
 use policies::{Loaded, Policies};
@@ -111,16 +111,26 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_stack_size(analyse::STACK)
-        .on_thread_start(|| {
-            hold::this_thread_serves();
-            analyse::this_thread_is_roomy();
-        })
+        .on_thread_start(begin_thread)
         .build()
         .context("cannot start the worker threads")?;
-    runtime.block_on(serve(config, policy, vault))
+    let workers = std::thread::available_parallelism()
+        .and_then(|cores| Workers::start(cores.get(), analyse::STACK, begin_thread))
+        .context("cannot start the serving threads")?;
+    runtime.block_on(serve(config, policy, vault, workers))
 }
 
-async fn serve(config: Config, policy: Loaded, vault: Vault) -> anyhow::Result<()> {
+fn begin_thread() {
+    hold::this_thread_serves();
+    analyse::this_thread_is_roomy();
+}
+
+async fn serve(
+    config: Config,
+    policy: Loaded,
+    vault: Vault,
+    workers: Workers,
+) -> anyhow::Result<()> {
     let lock = lock::take(&config.run_dir)?;
     let audit = open_audit(&config)?;
     let tokens = Verifier::new(config.identity.issuers.clone())?;
@@ -156,6 +166,7 @@ async fn serve(config: Config, policy: Loaded, vault: Vault) -> anyhow::Result<(
         metrics,
         vault: Arc::clone(&vault),
         limits: limits(&config),
+        workers,
     }));
     let reach = tasks::Reach {
         gate: Arc::clone(&gate),

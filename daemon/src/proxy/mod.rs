@@ -13,6 +13,7 @@ mod pump;
 mod refusals;
 mod stream;
 mod upstream;
+mod workers;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -34,6 +35,7 @@ pub use destinations::{Destinations, Found, Target, resolve};
 pub use listener::{Listeners, bind, bind_abroad};
 use refusals::RefusalLog;
 use upstream::TlsClients;
+pub use workers::Workers;
 
 /// Analysed statements that are kept, and the bytes of their texts.
 const STATEMENTS: usize = 16_384;
@@ -75,6 +77,7 @@ pub struct Proxy {
     pub metrics: Arc<Metrics>,
     /// Bounds.
     pub limits: Limits,
+    workers: Workers,
     cancels: cancel::Cancels,
     tls: TlsClients,
     refusals: RefusalLog,
@@ -104,6 +107,8 @@ pub struct Parts {
     pub vault: Arc<Vault>,
     /// See [`Proxy::limits`].
     pub limits: Limits,
+    /// The threads that serve.
+    pub workers: Workers,
 }
 
 impl Proxy {
@@ -120,6 +125,7 @@ impl Proxy {
             statements: Arc::new(Cache::new(STATEMENTS, STATEMENT_BYTES)),
             metrics: parts.metrics,
             limits: parts.limits,
+            workers: parts.workers,
             cancels: cancel::Cancels::default(),
             tls: TlsClients::default(),
             refusals: RefusalLog::default(),

@@ -5,6 +5,7 @@
 //! kernel's maps, no session or no service is reset at once. Absent on purpose: any
 //! knowledge of a protocol's bytes.
 
+mod budget;
 mod cancel;
 mod connection;
 mod destinations;
@@ -53,6 +54,8 @@ pub struct Limits {
     pub startup: Duration,
     /// The longest message that is held, in bytes.
     pub message: usize,
+    /// What all connections together hold of messages, beside 64 KiB for each, in bytes.
+    pub memory: usize,
 }
 
 /// What every connection needs. Immutable but for the policy and what follows from it.
@@ -78,6 +81,7 @@ pub struct Proxy {
     /// Bounds.
     pub limits: Limits,
     workers: Workers,
+    budget: budget::Budget,
     cancels: cancel::Cancels,
     tls: TlsClients,
     refusals: RefusalLog,
@@ -126,6 +130,7 @@ impl Proxy {
             metrics: parts.metrics,
             limits: parts.limits,
             workers: parts.workers,
+            budget: budget::Budget::new(parts.limits.memory),
             cancels: cancel::Cancels::default(),
             tls: TlsClients::default(),
             refusals: RefusalLog::default(),

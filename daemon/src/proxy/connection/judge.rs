@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::drive::Drive;
-use crate::audit::{DecisionBody, Event, OutcomeBody, Record, RuleBody};
-use crate::policy::{Decision, Denial, Request, RuleRef};
+use super::memo::{Known, word};
+use crate::audit::{
+    AuditError, DecisionBody, DecisionText, Event, Judged, OutcomeBody, Record, RuleBody,
+};
+use crate::policy::{Decision, Denial, Policy, Request, RuleRef};
 use crate::protocol::{Outcome, Question, Stage, Verdict};
 use crate::types::RequestId;
 
@@ -13,54 +16,75 @@ impl Drive {
     /// Judges, and records before anything goes on.
     pub(super) fn judge(&mut self, question: &Question) -> Verdict {
         let policy = self.proxy.policy.load();
-        let admitted = &self.admitted;
-        let principal = &admitted.session.current().principal;
-        let decision = policy.decide(&Request {
-            principal,
-            service: &admitted.service.name,
-            effects: &question.operation.effects,
-        });
-        let roles = policy.roles_of(principal);
-        let (word, rules, reason) = match &decision {
-            Decision::Allow(permit) => ("allow", rules(permit.rules()), None),
-            Decision::Deny(denial) => ("deny", denying(denial), Some(denial.message().to_owned())),
+        let session = self.admitted.session.look();
+        let known = self.memo.find(&policy, &session, question);
+        let answer = match known.map_or_else(|| self.decide(&policy, question), Ok) {
+            Ok(answer) => answer,
+            Err(error) => return self.not_recorded(&error),
         };
-        let body = DecisionBody {
+        let judged = Judged {
             request: RequestId {
-                connection: admitted.id,
+                connection: self.admitted.id,
                 number: question.number,
             },
+            text: &answer.text,
+        };
+        let mut record = Record::judged(&self.context, &judged);
+        if self.proxy.audit.has_journal() {
+            record = record
+                .with_field("PORTCULLIS_DECISION", answer.word())
+                .with_field("PORTCULLIS_RULE", answer.rule_ids())
+                .with_field("PORTCULLIS_REQUEST", judged.request.to_string());
+        }
+        if let Err(error) = self.proxy.audit.append(&record) {
+            return self.not_recorded(&error);
+        }
+        answer.count.add();
+        // What is only prepared does not run yet.
+        if answer.decision.is_allow() && question.stage != Stage::Prepare {
+            self.running.insert(question.number, Instant::now());
+        }
+        let decision = Arc::clone(&answer.decision);
+        self.memo.keep(&policy, &session, question, answer);
+        Verdict::Decided(decision)
+    }
+
+    fn not_recorded(&self, error: &AuditError) -> Verdict {
+        let reason = format!("operations refused: {error}");
+        self.proxy.refusals.say(&reason);
+        Verdict::NotRecorded
+    }
+
+    fn decide(&self, policy: &Policy, question: &Question) -> Result<Arc<Known>, AuditError> {
+        let service = &self.admitted.service.name;
+        let principal = &self.admitted.session.look().principal;
+        let operation = &question.operation;
+        let decision = policy.decide(&Request {
+            principal,
+            service,
+            effects: &operation.effects,
+        });
+        let (rules, reason) = match &decision {
+            Decision::Allow(permit) => (rules(permit.rules()), None),
+            Decision::Deny(denial) => (denying(denial), Some(denial.message().to_owned())),
+        };
+        let text = DecisionText::new(&DecisionBody {
             stage: question.stage.name(),
-            decision: word,
+            decision: word(&decision),
             rules,
             reason,
             generation: policy.generation(),
-            effects: &question.operation.effects,
-            problem: question.operation.problem.as_deref(),
-            fingerprint: &question.operation.fingerprint,
-            statement: &question.operation.text,
-            roles: &roles,
-        };
-        let mut record = Record::new(Event::Decision, &self.context, &body);
-        if self.proxy.audit.has_journal() {
-            let rules: Vec<&str> = body.rules.iter().map(|rule| rule.id).collect();
-            record = record
-                .with_field("PORTCULLIS_DECISION", word)
-                .with_field("PORTCULLIS_RULE", rules.join(","))
-                .with_field("PORTCULLIS_REQUEST", body.request.to_string());
-        }
-        if let Err(error) = self.proxy.audit.append(&record) {
-            self.proxy
-                .refusals
-                .say(&format!("operations refused: {error}"));
-            return Verdict::NotRecorded;
-        }
-        self.proxy.metrics.decided(&admitted.service.name, word);
-        // What is only prepared does not run yet.
-        if decision.is_allow() && question.stage != Stage::Prepare {
-            self.running.insert(question.number, Instant::now());
-        }
-        Verdict::Decided(Arc::new(decision))
+            effects: &operation.effects,
+            problem: operation.problem.as_deref(),
+            fingerprint: &operation.fingerprint,
+            statement: &operation.text,
+            roles: &policy.roles_of(principal),
+        })?;
+        Ok(Arc::new(Known {
+            text,
+            count: self.proxy.metrics.decisions(service, word(&decision)),
+            decision: Arc::new(decision),
+        }))
     }
 
     pub(super) fn record_outcome(&mut self, outcome: &Outcome) {

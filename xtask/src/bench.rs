@@ -26,6 +26,22 @@ pub struct Args {
     /// Also measures the binaries in this directory, of another build; writes nothing.
     #[arg(long, global = true)]
     pub beside: Option<PathBuf>,
+    /// Only this part of `postgres`.
+    #[arg(long, global = true)]
+    pub only: Option<Part>,
+}
+
+/// A part of `postgres`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// Small transactions.
+    Pgbench,
+    /// System calls for each of them.
+    Calls,
+    /// Much data.
+    Bulk,
+    /// Many connections.
+    Many,
 }
 
 /// One of them.

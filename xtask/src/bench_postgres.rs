@@ -14,7 +14,7 @@ use portcullis_tests::pgbouncer::PgBouncer;
 use portcullis_tests::postgres::PostgresServer;
 use portcullis_tests::{process, shop};
 
-use crate::bench::Args;
+use crate::bench::{Args, Part};
 use crate::bench_report::{Mode, Report, Run, Way, machine, put_between};
 use crate::{bench_bulk, bench_calls, bench_many, build, root, setup};
 
@@ -32,28 +32,35 @@ pub fn run(args: &Args) -> Result<()> {
     )?;
     setup::run()?;
     let stage = Stage::new(args)?;
-    let report = measure(args, &stage)?;
-    let calls = bench_calls::measure(&stage)?;
-    let bulk = bench_bulk::measure(&stage, args.rounds)?;
+    let wanted = |part| args.only.is_none_or(|only| only == part);
+    let mut tables = Vec::new();
+    if wanted(Part::Pgbench) {
+        tables.push(("bench", measure(args, &stage)?.to_string()));
+    }
+    if wanted(Part::Calls) {
+        tables.push(("calls", bench_calls::measure(&stage)?));
+    }
+    if wanted(Part::Bulk) {
+        tables.push(("bulk", bench_bulk::measure(&stage, args.rounds)?));
+    }
     // Last: the server is started anew for it.
-    let many = bench_many::measure(stage)?;
-    println!("\n{report}\n{calls}\n{bulk}\n{many}");
+    if wanted(Part::Many) {
+        tables.push(("many", bench_many::measure(stage)?));
+    }
+    tables.iter().for_each(|(_, table)| println!("\n{table}"));
     if args.baseline || args.beside.is_some() {
         return Ok(());
     }
+    write(&tables)
+}
+
+fn write(tables: &[(&str, String)]) -> Result<()> {
     let path = workspace().join(OUTPUT);
     let mut text = fs::read_to_string(&path).with_context(|| format!("read {OUTPUT}"))?;
-    for (name, middle) in [
-        ("bench", report.to_string()),
-        ("calls", calls),
-        ("bulk", bulk),
-        ("many", many),
-    ] {
-        let (begin, end) = (
-            format!("<!-- {name}:begin -->"),
-            format!("<!-- {name}:end -->"),
-        );
-        text = put_between(&text, &begin, &end, &middle)?;
+    for (name, table) in tables {
+        let begin = format!("<!-- {name}:begin -->");
+        let end = format!("<!-- {name}:end -->");
+        text = put_between(&text, &begin, &end, table)?;
     }
     fs::write(&path, text).with_context(|| format!("write {OUTPUT}"))?;
     println!("written to {OUTPUT}");

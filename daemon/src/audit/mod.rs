@@ -119,6 +119,20 @@ impl AuditLog {
         })?
     }
 
+    /// Writes whole lines, as [`Record::write_line`] makes them; the journal gets no copy.
+    pub fn append_lines(&self, lines: &[u8]) -> Result<(), AuditError> {
+        let mut state = self.state.lock().map_err(|_| AuditError::Poisoned)?;
+        let State {
+            file,
+            late,
+            failures,
+            ..
+        } = &mut *state;
+        file.append(late, lines).inspect_err(|_| *failures += 1)?;
+        late.clear();
+        Ok(())
+    }
+
     /// Queues a record of something that has already happened; it is written with the next
     /// [`Self::append`] or [`Self::flush`].
     pub fn append_later(&self, record: &Record<'_>) {

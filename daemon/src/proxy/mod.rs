@@ -5,10 +5,12 @@
 //! kernel's maps, no session or no service is reset at once. Absent on purpose: any
 //! knowledge of a protocol's bytes.
 
+mod batch;
 mod budget;
 mod cancel;
 mod connection;
 mod destinations;
+mod linger;
 mod listener;
 mod pump;
 mod refusals;
@@ -88,6 +90,8 @@ pub struct Proxy {
     /// Of refused connections, by the cgroup of the session; 0 for all that have none.
     flood: Mutex<Flood<CgroupId, ()>>,
     open: AtomicUsize,
+    /// Connections with operations that run.
+    busy: AtomicUsize,
     draining: watch::Sender<bool>,
 }
 
@@ -136,6 +140,7 @@ impl Proxy {
             refusals: RefusalLog::default(),
             flood: Mutex::new(Flood::new(REFUSALS)),
             open: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
             draining: watch::Sender::new(false),
         }
     }
@@ -153,6 +158,10 @@ impl Proxy {
     /// How many connections are open.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+
+    fn busy(&self) -> usize {
+        self.busy.load(Ordering::Relaxed)
     }
 
     /// Lets running operations end and connections close; waits for it at most `limit`.

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::super::Proxy;
 use super::super::cancel::{CancelGuard, Target};
+use super::super::linger;
 use super::super::listener::Left;
 use super::super::pump::{Event as Moved, Pump};
 use super::super::stream::Stream;
@@ -52,6 +53,8 @@ pub(super) struct Drive {
     /// Which credential it logs in with.
     pub(super) stamp: Option<Stamp>,
     pub(super) memo: Memo,
+    /// Some operation runs; counted for all connections too.
+    pub(super) busy: bool,
     /// When each running operation was allowed.
     pub(super) running: HashMap<u64, Instant>,
     /// The policy generation that last confirmed the service.
@@ -86,6 +89,7 @@ impl Drive {
             asked: None,
             stamp: None,
             memo: Memo::default(),
+            busy: false,
             running: HashMap::new(),
             generation: 0,
             cancel: None,
@@ -171,7 +175,7 @@ impl Drive {
             Step::NeedCredential => self.ask_for_credential(),
             Step::Established(keys) => self.established(keys),
             Step::Judge(question) => {
-                let verdict = self.judge(&question);
+                let verdict = self.judge(&question).await;
                 self.session.answer(Answer::Verdict(verdict), &mut self.io);
             }
             Step::Finished(outcome) => self.record_outcome(&outcome),
@@ -195,7 +199,7 @@ impl Drive {
 
     fn moved(&mut self, moved: Moved) {
         match moved {
-            Moved::Progress => {}
+            Moved::Progress => linger::passed(self.proxy.busy()),
             // Dealt with before the next wait: what was said still runs.
             Moved::AgentClosed => {}
             Moved::AgentGone => self.end("the agent went away", None),

@@ -1,24 +1,23 @@
 //! Judges operations, and records each decision before anything goes on.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::super::{Proxy, batch};
 use super::drive::Drive;
 use super::memo::{Known, word};
 use crate::audit::{
-    AuditError, DecisionBody, DecisionText, Event, Judged, OutcomeBody, Record, RuleBody,
+    AuditError, Context, DecisionBody, DecisionText, Event, Judged, OutcomeBody, Record, RuleBody,
 };
 use crate::policy::{Decision, Denial, Policy, Request, RuleRef};
 use crate::protocol::{Outcome, Question, Stage, Verdict};
-use crate::types::RequestId;
+use crate::types::{Principal, RequestId};
 
 impl Drive {
     /// Judges, and records before anything goes on.
-    pub(super) fn judge(&mut self, question: &Question) -> Verdict {
-        let policy = self.proxy.policy.load();
-        let session = self.admitted.session.look();
-        let known = self.memo.find(&policy, &session, question);
-        let answer = match known.map_or_else(|| self.decide(&policy, question), Ok) {
+    pub(super) async fn judge(&mut self, question: &Question) -> Verdict {
+        let answer = match self.answer(question) {
             Ok(answer) => answer,
             Err(error) => return self.not_recorded(&error),
         };
@@ -29,24 +28,41 @@ impl Drive {
             },
             text: &answer.text,
         };
-        let mut record = Record::judged(&self.context, &judged);
-        if self.proxy.audit.has_journal() {
-            record = record
-                .with_field("PORTCULLIS_DECISION", answer.word())
-                .with_field("PORTCULLIS_RULE", answer.rule_ids())
-                .with_field("PORTCULLIS_REQUEST", judged.request.to_string());
-        }
-        if let Err(error) = self.proxy.audit.append(&record) {
+        if let Err(error) = record(&self.proxy, &self.context, &answer, &judged).await {
             return self.not_recorded(&error);
         }
         answer.count.add();
         // What is only prepared does not run yet.
         if answer.decision.is_allow() && question.stage != Stage::Prepare {
             self.running.insert(question.number, Instant::now());
+            self.note_busy();
         }
-        let decision = Arc::clone(&answer.decision);
-        self.memo.keep(&policy, &session, question, answer);
-        Verdict::Decided(decision)
+        Verdict::Decided(Arc::clone(&answer.decision))
+    }
+
+    fn answer(&mut self, question: &Question) -> Result<Arc<Known>, AuditError> {
+        let policy = self.proxy.policy.load();
+        let session = self.admitted.session.look();
+        if let Some(known) = self.memo.find(&policy, &session, question) {
+            return Ok(known);
+        }
+        let answer = self.decide(&policy, &session.principal, question)?;
+        self.memo
+            .keep(&policy, &session, question, Arc::clone(&answer));
+        Ok(answer)
+    }
+
+    fn note_busy(&mut self) {
+        let busy = !self.running.is_empty();
+        if busy != self.busy {
+            self.busy = busy;
+            let count = &self.proxy.busy;
+            if busy {
+                count.fetch_add(1, Ordering::Relaxed);
+            } else {
+                count.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
     }
 
     fn not_recorded(&self, error: &AuditError) -> Verdict {
@@ -55,9 +71,13 @@ impl Drive {
         Verdict::NotRecorded
     }
 
-    fn decide(&self, policy: &Policy, question: &Question) -> Result<Arc<Known>, AuditError> {
+    fn decide(
+        &self,
+        policy: &Policy,
+        principal: &Principal,
+        question: &Question,
+    ) -> Result<Arc<Known>, AuditError> {
         let service = &self.admitted.service.name;
-        let principal = &self.admitted.session.look().principal;
         let operation = &question.operation;
         let decision = policy.decide(&Request {
             principal,
@@ -92,6 +112,7 @@ impl Drive {
         let Some(since) = self.running.remove(&outcome.number) else {
             return;
         };
+        self.note_busy();
         let body = OutcomeBody {
             request: RequestId {
                 connection: self.admitted.id,
@@ -107,6 +128,28 @@ impl Drive {
             .audit
             .append_later(&Record::new(Event::Outcome, &self.context, &body));
     }
+}
+
+async fn record(
+    proxy: &Proxy,
+    context: &Context,
+    answer: &Known,
+    judged: &Judged<'_>,
+) -> Result<(), Arc<AuditError>> {
+    let audit = &proxy.audit;
+    let record = Record::judged(context, judged);
+    if audit.has_journal() {
+        let record = record
+            .with_field("PORTCULLIS_DECISION", answer.word())
+            .with_field("PORTCULLIS_RULE", answer.rule_ids())
+            .with_field("PORTCULLIS_REQUEST", judged.request.to_string());
+        return Ok(audit.append(&record)?);
+    }
+    // With others at work, there are likely to be more that wait for the same.
+    if proxy.busy() > 1 {
+        return batch::recorded(audit, &record).await;
+    }
+    Ok(audit.append(&record)?)
 }
 
 fn rules<'a>(rules: &'a [RuleRef]) -> Vec<RuleBody<'a>> {

@@ -6,7 +6,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use super::super::budget::Budget;
+use super::super::budget::{Budget, OWN};
 use super::*;
 
 const A_WHILE: Duration = Duration::from_millis(100);

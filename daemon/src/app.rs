@@ -42,7 +42,7 @@ use crate::identity::Registry;
 use crate::identity::token::Verifier;
 use crate::metrics::Metrics;
 use crate::protocol::postgres::analyse;
-use crate::proxy::{self, Destinations, Limits, Listeners, Parts, Proxy};
+use crate::proxy::{self, Destinations, Limits, Listeners, Parts, Proxy, Workers};
 use crate::vault::Vault;
 pub use authority::authority;
 use namespaces::Namespaces;
@@ -114,16 +114,32 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_stack_size(analyse::STACK)
-        .on_thread_start(|| {
-            hold::this_thread_serves();
-            analyse::this_thread_is_roomy();
-        })
+        .on_thread_start(begin_thread)
         .build()
         .context("cannot start the worker threads")?;
-    runtime.block_on(serve(config, policy, vault))
+    let workers = std::thread::available_parallelism()
+        .map(|cores| {
+            std::env::var("PORTCULLIS_SERVING")
+                .ok()
+                .and_then(|n| n.parse().ok())
+                .unwrap_or(cores.get())
+        })
+        .and_then(|count| Workers::start(count, analyse::STACK, begin_thread))
+        .context("cannot start the serving threads")?;
+    runtime.block_on(serve(config, policy, vault, workers))
 }
 
-async fn serve(config: Config, policy: Loaded, vault: Vault) -> anyhow::Result<()> {
+fn begin_thread() {
+    hold::this_thread_serves();
+    analyse::this_thread_is_roomy();
+}
+
+async fn serve(
+    config: Config,
+    policy: Loaded,
+    vault: Vault,
+    workers: Workers,
+) -> anyhow::Result<()> {
     let lock = lock::take(&config.run_dir)?;
     let audit = open_audit(&config)?;
     let authority = Arc::new(Authority::open(&config.state_dir)?);
@@ -161,6 +177,7 @@ async fn serve(config: Config, policy: Loaded, vault: Vault) -> anyhow::Result<(
         vault: Arc::clone(&vault),
         authority: Arc::clone(&authority),
         limits: limits(&config),
+        workers,
     }));
     let reach = tasks::Reach {
         gate: Arc::clone(&gate),
@@ -281,6 +298,7 @@ fn limits(config: &Config) -> Limits {
         connections: usize::try_from(config.limits.connections).unwrap_or(usize::MAX),
         startup: Duration::from_secs(config.limits.startup_seconds),
         message: config.limits.message_bytes,
+        memory: config.limits.memory_bytes,
     }
 }
 

@@ -6,6 +6,7 @@
 mod agent_tls;
 mod audit;
 mod bindings;
+mod bounded;
 mod connections;
 mod containers;
 mod credential;

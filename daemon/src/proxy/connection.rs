@@ -8,7 +8,9 @@ mod agent_tls;
 mod cancel;
 mod drive;
 mod judge;
+mod memo;
 mod open;
+mod outside;
 
 use std::os::fd::AsFd;
 use std::sync::Arc;

@@ -5,15 +5,19 @@
 //! kernel's maps, no session or no service is reset at once. Absent on purpose: any
 //! knowledge of a protocol's bytes.
 
+mod batch;
+mod budget;
 mod cancel;
 mod connection;
 mod destinations;
+mod linger;
 mod listener;
 mod pump;
 mod refusals;
 mod stream;
 mod upstream;
 mod upstream_tls;
+mod workers;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -36,6 +40,7 @@ pub use destinations::{Destinations, Found, Target, resolve};
 pub use listener::{Listeners, bind, bind_abroad};
 use refusals::RefusalLog;
 use upstream_tls::TlsClients;
+pub use workers::Workers;
 
 /// Analysed statements that are kept, and the bytes of their texts.
 const STATEMENTS: usize = 16_384;
@@ -53,6 +58,8 @@ pub struct Limits {
     pub startup: Duration,
     /// The longest message that is held, in bytes.
     pub message: usize,
+    /// What all connections together hold of messages, beside 64 KiB for each, in bytes.
+    pub memory: usize,
 }
 
 /// What every connection needs. Immutable but for the policy and what follows from it.
@@ -79,12 +86,16 @@ pub struct Proxy {
     pub metrics: Arc<Metrics>,
     /// Bounds.
     pub limits: Limits,
+    workers: Workers,
+    budget: budget::Budget,
     cancels: cancel::Cancels,
     tls: TlsClients,
     refusals: RefusalLog,
     /// Of refused connections, by the cgroup of the session; 0 for all that have none.
     flood: Mutex<Flood<CgroupId, ()>>,
     open: AtomicUsize,
+    /// Connections with operations that run.
+    busy: AtomicUsize,
     draining: watch::Sender<bool>,
 }
 
@@ -110,6 +121,8 @@ pub struct Parts {
     pub authority: Arc<Authority>,
     /// See [`Proxy::limits`].
     pub limits: Limits,
+    /// The threads that serve.
+    pub workers: Workers,
 }
 
 impl Proxy {
@@ -127,11 +140,14 @@ impl Proxy {
             statements: Arc::new(Cache::new(STATEMENTS, STATEMENT_BYTES)),
             metrics: parts.metrics,
             limits: parts.limits,
+            workers: parts.workers,
+            budget: budget::Budget::new(parts.limits.memory),
             cancels: cancel::Cancels::default(),
             tls: TlsClients::default(),
             refusals: RefusalLog::default(),
             flood: Mutex::new(Flood::new(REFUSALS)),
             open: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
             draining: watch::Sender::new(false),
         }
     }
@@ -149,6 +165,10 @@ impl Proxy {
     /// How many connections are open.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+
+    fn busy(&self) -> usize {
+        self.busy.load(Ordering::Relaxed)
     }
 
     /// Lets running operations end and connections close; waits for it at most `limit`.

@@ -1,9 +1,10 @@
 //! The composition root: builds everything, in order, and says ready last.
 //!
-//! Start: preflight, lock, policy, audit, listeners, kernel programs, adopted sessions,
+//! Start: preflight, lock, policy, audit, authority, listeners, kernel programs, adopted sessions,
 //! destinations, control socket; then ready. Whatever fails before that ends the process.
 //! Stop is the reverse, with running operations given time to end. The gate stays shut.
 
+mod authority;
 mod bindings;
 mod degraded;
 mod hidden;
@@ -29,19 +30,21 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::audit::{self, AuditLog, Event, Record};
+use crate::authority::Authority;
 use crate::capture::{
     self, Adopted, Events, Gate, GateConfig, ListenerConfig, MissingLayer, NetnsCookie,
 };
 use crate::config::{Config, Journald};
-use crate::control::{agent_socket, inside, server};
+use crate::control::{agent_certificate, agent_socket, inside, server};
 use crate::dns::{self, Resolver};
 use crate::hold;
 use crate::identity::Registry;
 use crate::identity::token::Verifier;
 use crate::metrics::Metrics;
 use crate::protocol::postgres::analyse;
-use crate::proxy::{self, Destinations, Limits, Listeners, Parts, Proxy};
+use crate::proxy::{self, Destinations, Limits, Listeners, Parts, Proxy, Workers};
 use crate::vault::Vault;
+pub use authority::authority;
 use namespaces::Namespaces;
 use policies::{Loaded, Policies};
 use sessions::Sessions;
@@ -111,18 +114,35 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_stack_size(analyse::STACK)
-        .on_thread_start(|| {
-            hold::this_thread_serves();
-            analyse::this_thread_is_roomy();
-        })
+        .on_thread_start(begin_thread)
         .build()
         .context("cannot start the worker threads")?;
-    runtime.block_on(serve(config, policy, vault))
+    let workers = std::thread::available_parallelism()
+        .map(|cores| {
+            std::env::var("PORTCULLIS_SERVING")
+                .ok()
+                .and_then(|n| n.parse().ok())
+                .unwrap_or(cores.get())
+        })
+        .and_then(|count| Workers::start(count, analyse::STACK, begin_thread))
+        .context("cannot start the serving threads")?;
+    runtime.block_on(serve(config, policy, vault, workers))
 }
 
-async fn serve(config: Config, policy: Loaded, vault: Vault) -> anyhow::Result<()> {
+fn begin_thread() {
+    hold::this_thread_serves();
+    analyse::this_thread_is_roomy();
+}
+
+async fn serve(
+    config: Config,
+    policy: Loaded,
+    vault: Vault,
+    workers: Workers,
+) -> anyhow::Result<()> {
     let lock = lock::take(&config.run_dir)?;
     let audit = open_audit(&config)?;
+    let authority = Arc::new(Authority::open(&config.state_dir)?);
     let tokens = Verifier::new(config.identity.issuers.clone())?;
     let vault = Arc::new(vault);
     let policies = Policies::start(
@@ -155,7 +175,9 @@ async fn serve(config: Config, policy: Loaded, vault: Vault) -> anyhow::Result<(
         resolver: Arc::clone(&resolver),
         metrics,
         vault: Arc::clone(&vault),
+        authority: Arc::clone(&authority),
         limits: limits(&config),
+        workers,
     }));
     let reach = tasks::Reach {
         gate: Arc::clone(&gate),
@@ -173,6 +195,7 @@ async fn serve(config: Config, policy: Loaded, vault: Vault) -> anyhow::Result<(
     namespaces.scan();
     let control = server::bind(&config.socket(), config.control.group.as_deref())?;
     let agents = inside::bind(&agent_socket(&config.socket()))?;
+    authority.publish(&agent_certificate(&config.socket()))?;
     let sessions = Arc::new(Sessions::new(
         sessions::Parts {
             gate,
@@ -275,6 +298,7 @@ fn limits(config: &Config) -> Limits {
         connections: usize::try_from(config.limits.connections).unwrap_or(usize::MAX),
         startup: Duration::from_secs(config.limits.startup_seconds),
         message: config.limits.message_bytes,
+        memory: config.limits.memory_bytes,
     }
 }
 

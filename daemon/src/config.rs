@@ -19,6 +19,8 @@ pub struct Config {
     pub policies: PathBuf,
     /// Where the control socket and the lock live.
     pub run_dir: PathBuf,
+    /// What the daemon keeps from one boot to the next: the key of its authority.
+    pub state_dir: PathBuf,
     /// Who may use the control socket.
     pub control: Control,
     /// The kernel side.
@@ -186,6 +188,8 @@ pub struct Limits {
     pub startup_seconds: u64,
     /// Longest message that is held, in bytes.
     pub message_bytes: usize,
+    /// What all connections together hold of messages, beside 64 KiB for each, in bytes.
+    pub memory_bytes: usize,
     /// Agent sessions at once.
     pub sessions: usize,
     /// Seconds that connections get to end when the daemon stops.
@@ -197,6 +201,7 @@ impl Default for Config {
         Self {
             policies: "/etc/portcullis/policies".into(),
             run_dir: "/run/portcullis".into(),
+            state_dir: "/var/lib/portcullis".into(),
             control: Control::default(),
             gate: Gate::default(),
             audit: Audit::default(),
@@ -236,6 +241,7 @@ impl Default for Limits {
             connections: 10_000,
             startup_seconds: 10,
             message_bytes: 16 * 1024 * 1024,
+            memory_bytes: 256 * 1024 * 1024,
             sessions: 1000,
             drain_seconds: 5,
         }
@@ -308,6 +314,9 @@ impl Config {
         self.vault.check()?;
         if self.limits.message_bytes < 1024 || self.limits.message_bytes > 1 << 30 {
             return Err("limits.message_bytes: must be from 1024 to 1073741824".into());
+        }
+        if self.limits.memory_bytes < 2 * self.limits.message_bytes {
+            return Err("limits.memory_bytes: must be at least twice limits.message_bytes".into());
         }
         check_all(&self.identity.issuers).map_err(|error| error.to_string())
     }

@@ -12,6 +12,7 @@
 
 pub mod app;
 pub mod audit;
+pub mod authority;
 pub mod capture;
 pub mod config;
 pub mod control;

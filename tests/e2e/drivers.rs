@@ -42,6 +42,25 @@ fn start_up_parameters() {
     stage.assert_works();
 }
 
+/// Protocol 3.2, newer ones and unknown options, whatever the server speaks.
+#[test]
+fn versions_of_the_protocol() {
+    let stage = Stage::new();
+    let done = stage.python("raw_client.py", &["versions"], LIMIT);
+    assert_eq!(done.code(), 0, "{}", done.both());
+}
+
+#[test]
+fn a_forged_key_cancels_nothing() {
+    let stage = Stage::with(|options| {
+        let rule =
+            "\n  - {id: w, role: analyst, allow: [sql.call], on: ['shop/pg_catalog.pg_sleep']}\n";
+        options.policy.push_str(rule);
+    });
+    let done = stage.python("raw_client.py", &["forged-keys"], LIMIT);
+    assert_eq!(done.code(), 0, "{}", done.both());
+}
+
 #[test]
 fn pgbench() {
     let stage = Stage::new();

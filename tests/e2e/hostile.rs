@@ -17,7 +17,7 @@ fn raw(stage: &Stage, mode: &str) {
 }
 
 /// The daemon's resident memory in KiB.
-fn memory(stage: &Stage) -> u64 {
+pub fn memory(stage: &Stage) -> u64 {
     let pid = stage.daemon.pid().expect("runs");
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
     let line = status

@@ -3,8 +3,10 @@
 //! They run as root, after `cargo build -p portcullis` and `cargo xtask setup`. Tests that
 //! are marked "ignored" are the inside halves of others, which start them in a session.
 
+mod agent_tls;
 mod audit;
 mod bindings;
+mod bounded;
 mod connections;
 mod containers;
 mod credential;
@@ -29,5 +31,6 @@ mod statements;
 mod tokens;
 mod transparent;
 mod upstream;
+mod upstream_login;
 mod upstream_tls;
 mod vault;

@@ -18,12 +18,17 @@ const LIMIT: Duration = Duration::from_secs(60);
 const VALID: &str = "30";
 
 /// A certificate authority of the test's own.
-struct Authority {
+pub(crate) struct Authority {
     dir: TempDir,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
+        Self::with_key(&["ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
+    }
+
+    /// With this kind of key, in openssl's words.
+    pub(crate) fn with_key(kind: &[&str]) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("portcullis-ca-")
             .tempdir()
@@ -32,14 +37,7 @@ impl Authority {
         let authority = Self { dir };
         let key = authority.path("ca.key");
         let certificate = authority.certificate();
-        let words = [
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-        ];
+        let words = ["req", "-x509", "-newkey"];
         let rest = [
             "-nodes",
             "-subj",
@@ -49,7 +47,7 @@ impl Authority {
             "-keyout",
         ];
         let files = [text(&key), "-out", text(&certificate)];
-        openssl(&[&words[..], &rest, &files].concat());
+        openssl(&[&words[..], kind, &rest, &files].concat());
         authority
     }
 
@@ -57,14 +55,25 @@ impl Authority {
         self.dir.path().join(name)
     }
 
-    fn certificate(&self) -> PathBuf {
+    pub(crate) fn certificate(&self) -> PathBuf {
         self.path("ca.crt")
     }
 
     /// Makes the server speak TLS with a certificate for these names.
-    fn certify(&self, stage: &Stage, names: &str, days: &str) {
-        let [key, request, certificate, more] =
-            ["s.key", "s.csr", "s.crt", "s.ext"].map(|name| self.path(name));
+    pub(crate) fn certify(&self, stage: &Stage, names: &str, days: &str) {
+        self.certify_signed(stage, names, days, &[]);
+    }
+
+    /// A certificate and its key for this subject; `more` is openssl's about the signature.
+    pub(crate) fn issue(
+        &self,
+        subject: &str,
+        names: &str,
+        days: &str,
+        signed: &[&str],
+    ) -> [PathBuf; 2] {
+        let [key, request, certificate, more] = ["s.key", "s.csr", "s.crt", "s.ext"]
+            .map(|name| self.path(&format!("{subject}-{name}")));
         let words = [
             "req",
             "-newkey",
@@ -72,7 +81,8 @@ impl Authority {
             "-pkeyopt",
             "ec_paramgen_curve:P-256",
         ];
-        let rest = ["-nodes", "-subj", "/CN=server", "-keyout"];
+        let subject = format!("/CN={subject}");
+        let rest = ["-nodes", "-subj", &subject, "-keyout"];
         let files = [text(&key), "-out", text(&request)];
         openssl(&[&words[..], &rest, &files].concat());
         let extensions = format!("basicConstraints=CA:FALSE\nsubjectAltName={names}\n");
@@ -81,7 +91,13 @@ impl Authority {
         let words = ["x509", "-req", "-in", text(&request), "-CA", text(&ca)];
         let rest = ["-CAkey", text(&ca_key), "-CAcreateserial", "-days", days];
         let files = ["-extfile", text(&more), "-out", text(&certificate)];
-        openssl(&[&words[..], &rest, &files].concat());
+        openssl(&[&words[..], &rest, &files, signed].concat());
+        [certificate, key]
+    }
+
+    /// The same, in openssl's words about the signature.
+    pub(crate) fn certify_signed(&self, stage: &Stage, names: &str, days: &str, signed: &[&str]) {
+        let [certificate, key] = self.issue("server", names, days, signed);
         fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("chmod");
         let user = User::from_name("postgres")
             .expect("getpwnam")
@@ -90,6 +106,7 @@ impl Authority {
         for (setting, value) in [
             ("ssl_cert_file", text(&certificate)),
             ("ssl_key_file", text(&key)),
+            ("ssl_ca_file", text(&self.certificate())),
             ("ssl", "on"),
         ] {
             stage.fact(&format!("ALTER SYSTEM SET {setting} = '{value}'"));

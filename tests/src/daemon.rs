@@ -154,7 +154,7 @@ impl Daemon {
             ""
         };
         Ok(format!(
-            "policies: {dir}/policies\nrun_dir: {dir}/run\n\
+            "policies: {dir}/policies\nrun_dir: {dir}/run\nstate_dir: {dir}/state\n\
              gate: {{cgroup: {cgroup}, port: {port}, bpffs: {dir}/bpf, pins: {cgroup}, \
              accept_degraded: {accepted}}}\n\
              audit: {{file: {dir}/log/audit.jsonl, journald: {journald}}}\nlimits: {limits}\n{control}{extra}"

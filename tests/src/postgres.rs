@@ -95,17 +95,6 @@ impl PostgresServer {
         &self.superuser_password
     }
 
-    /// Replaces `pg_hba.conf` and lets the server read it.
-    pub fn admit_by(&self, hba: &str) -> Result<()> {
-        fs::write(self.data().join("pg_hba.conf"), hba).context("write pg_hba.conf")?;
-        let reload = "select pg_reload_conf(), pg_sleep(0.2)";
-        self.sql("postgres", reload).map(drop)?;
-        let read = "select count(*) from pg_hba_file_rules where error is not null";
-        let wrong = self.sql("postgres", read)?;
-        anyhow::ensure!(wrong == "0", "{wrong} lines of pg_hba.conf are wrong");
-        Ok(())
-    }
-
     /// The directory of PostgreSQL's programs (psql, pgbench).
     pub fn bin(&self) -> &Path {
         &self.bin
@@ -136,6 +125,27 @@ impl PostgresServer {
             .env("PGPASSWORD", &self.superuser_password);
         let rows = process::check(&mut command, text, PATIENCE)?;
         Ok(rows.trim_end().to_owned())
+    }
+
+    /// Puts these rules before the others of `pg_hba.conf`, and waits until they count.
+    pub fn admit(&self, rules: &str) -> Result<()> {
+        self.admit_by(&format!("{rules}\n{HBA}"))
+    }
+
+    /// Replaces `pg_hba.conf`, and waits until it counts.
+    pub fn admit_by(&self, hba: &str) -> Result<()> {
+        let loaded = "SELECT pg_conf_load_time()";
+        let before = self.sql("postgres", loaded)?;
+        fs::write(self.data().join("pg_hba.conf"), hba).context("write pg_hba.conf")?;
+        let wrong = "SELECT count(*) FROM pg_hba_file_rules WHERE error IS NOT NULL";
+        let wrong = self.sql("postgres", wrong)?;
+        anyhow::ensure!(wrong == "0", "{wrong} lines of pg_hba.conf are wrong");
+        self.sql("postgres", "SELECT pg_reload_conf()")?;
+        // A backend that shows the new time was started after the rules were read.
+        wait::until("pg_hba.conf to be read", PATIENCE, || {
+            let now = self.sql("postgres", loaded)?;
+            Ok((now != before).then_some(()))
+        })
     }
 
     /// Stops the server; its data stay.

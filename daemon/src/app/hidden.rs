@@ -16,6 +16,7 @@ const SHARED: [&str; 10] = [
 pub(super) fn of_config(config: &Config) -> Vec<PathBuf> {
     let mut hidden = vec![
         config.run_dir.clone(),
+        config.state_dir.clone(),
         config.gate.bpffs.clone(),
         config.policies.clone(),
         directory_or_file(&config.audit.file),
@@ -39,14 +40,12 @@ pub(super) fn credentials(policy: &Policy) -> Vec<PathBuf> {
 }
 
 fn credential_files(policy: &Policy) -> impl Iterator<Item = &Path> {
-    policy
-        .services()
-        .flat_map(Service::credentials)
-        .filter_map(|credential| match credential {
-            CredentialRef::File(path) => Some(path.as_path()),
-            // The configuration knows where the others are.
-            _ => None,
-        })
+    let secrets = policy.services().flat_map(Service::secrets);
+    secrets.filter_map(|secret| match secret {
+        CredentialRef::File(path) => Some(path.as_path()),
+        // The configuration knows where the others are.
+        _ => None,
+    })
 }
 
 /// What the daemon believes or runs: who can change it decides for the daemon.
@@ -65,13 +64,12 @@ fn kept_of_policy(policy: &Policy) -> impl Iterator<Item = PathBuf> {
             Tls::VerifyFull { ca } => ca.clone(),
             Tls::Disable => None,
         };
-        let programs = service
-            .credentials()
-            .filter_map(|credential| match credential {
-                CredentialRef::Exec(helper) => helper.argv.first().map(PathBuf::from),
-                _ => None,
-            });
-        ca.into_iter().chain(programs)
+        let programs = service.secrets().filter_map(|secret| match secret {
+            CredentialRef::Exec(helper) => helper.argv.first().map(PathBuf::from),
+            _ => None,
+        });
+        let chain = service.client_cert.as_ref().map(|cert| cert.chain.clone());
+        ca.into_iter().chain(programs).chain(chain)
     })
 }
 
@@ -127,7 +125,8 @@ mod tests {
     #[test]
     fn what_the_daemon_believes_and_runs_is_kept_and_its_secrets_are_hidden_by_themselves() {
         let text = "version: 1\nservices:\n  a: {proto: postgres, at: ['db.corp:1'], \
-                    tls: verify-full, ca: /srv/ca.pem, user: u, credential: {exec: [/opt/give, x]}}\n  \
+                    tls: verify-full, ca: /srv/ca.pem, user: u, credential: {exec: [/opt/give, x]}, \
+                    client_cert: /srv/gate.crt, client_key: file:/srv/gate.key}\n  \
                     b: {proto: postgres, at: ['127.0.0.1:1'], tls: disable, user: u, \
                     credential: file:/srv/secret, \
                     users: {v: 'file:/srv/other', w: {exec: [/opt/other]}}}\n";
@@ -140,6 +139,7 @@ mod tests {
         let own = from_every_session(&by_config(&config), &policy);
         for path in [
             "/srv/ca.pem",
+            "/srv/gate.crt",
             "/srv/keys.json",
             "/srv/issuer.pem",
             "/srv/vault.pem",
@@ -154,6 +154,7 @@ mod tests {
             "/srv/v/token",
             "/srv/secret",
             "/srv/other",
+            "/srv/gate.key",
         ] {
             assert!(
                 own.hidden.contains(&path.into()),

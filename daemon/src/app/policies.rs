@@ -148,13 +148,14 @@ impl Policies {
             );
         }
         for service in policy.services() {
-            for credential in service.credentials() {
-                if let Err(error) = self.vault.check(credential) {
-                    tracing::warn!("service {}: {error}", service.name);
-                }
+            for error in service
+                .secrets()
+                .filter_map(|it| self.vault.check(it).err())
+            {
+                tracing::warn!("service {}: {error}", service.name);
             }
         }
-        let credentials = policy.services().flat_map(Service::credentials);
+        let credentials = policy.services().flat_map(Service::secrets);
         self.vault.retain(policy.generation(), credentials);
         let path = self.path.display().to_string();
         tracing::info!(generation, path, "policy loaded");

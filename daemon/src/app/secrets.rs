@@ -20,7 +20,7 @@ use crate::vault::{Parts, Vault, hashicorp};
 /// The process has more than one thread, or the configuration's `vault:` is no address.
 pub(super) fn vault(config: &Config, policy: &Policy) -> anyhow::Result<Vault> {
     let mut environment = HashMap::new();
-    for credential in policy.services().flat_map(Service::credentials) {
+    for credential in policy.services().flat_map(Service::secrets) {
         if let CredentialRef::Env(name) = credential
             && !environment.contains_key(name)
             && let Some(value) = sys::environment::take(name)
@@ -38,7 +38,7 @@ pub(super) fn vault(config: &Config, policy: &Policy) -> anyhow::Result<Vault> {
 
 /// What the policy's credentials take that the daemon else would give up.
 pub(super) fn needs(policy: &Policy) -> Needs {
-    let mut credentials = policy.services().flat_map(Service::credentials);
+    let mut credentials = policy.services().flat_map(Service::secrets);
     Needs {
         programs: credentials.any(|from| matches!(from, CredentialRef::Exec(_))),
     }

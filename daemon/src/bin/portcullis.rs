@@ -4,8 +4,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use portcullis::app;
-use portcullis::control::commands::{Cli, run};
+use portcullis::control::commands::{Cli, Outside, run};
 
 fn main() -> ExitCode {
-    run(&Cli::parse(), app::check_policy)
+    let outside = Outside {
+        check_policy: app::check_policy,
+        authority: app::authority,
+    };
+    run(&Cli::parse(), &outside)
 }

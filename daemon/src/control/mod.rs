@@ -14,6 +14,11 @@ use std::path::{Path, PathBuf};
 
 pub use server::{Peer, SessionsHandle};
 
+/// The authority's certificate, for whoever is inside a session: beside their socket.
+pub fn agent_certificate(control: &Path) -> PathBuf {
+    agent_socket(control).with_file_name("authority.crt")
+}
+
 /// The socket for processes inside agent sessions, found from the control socket. In a
 /// directory of its own: agents may not look into the daemon's.
 pub fn agent_socket(control: &Path) -> PathBuf {

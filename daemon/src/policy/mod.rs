@@ -28,5 +28,5 @@ pub use matcher::Policy;
 pub use membership::Binding;
 pub use problem::{LoadErrors, Problem, Warning};
 pub use request::{Effect, Object, Request};
-pub use service::{Destination, Proto, Service, Tls};
+pub use service::{Auth, ClientCert, Destination, Proto, Service, Tls};
 pub use verb::{UnknownVerb, Verb, expand_verb};

@@ -110,6 +110,32 @@ pub enum Tls {
     },
 }
 
+/// A way in which the gate may log in at an upstream (PostgreSQL's own words).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// SCRAM bound to the TLS connection, and nothing less.
+    ScramSha256Plus,
+    /// SCRAM, bound where the connection is TLS and the server offers it.
+    ScramSha256,
+    /// A hash that whoever sees it can try passwords against; the server proves nothing.
+    Md5,
+    /// The password as it is, over TLS.
+    Password,
+    /// The password as it is, over anything.
+    PasswordUnencrypted,
+    /// The client certificate alone.
+    Cert,
+}
+
+/// The certificate that the gate shows to an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCert {
+    /// PEM file of the certificate, and of those between it and the authority.
+    pub chain: PathBuf,
+    /// Where its private key is: a file of PEM, or one of the service manager's.
+    pub key: CredentialRef,
+}
+
 /// A named backend of the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
@@ -123,11 +149,15 @@ pub struct Service {
     pub tls: Tls,
     /// The user that the gate logs in as.
     pub user: String,
-    /// That user's credential.
-    pub credential: CredentialRef,
+    /// That user's credential; none where the client certificate is all that is shown.
+    pub credential: Option<CredentialRef>,
     /// Further users, with their credentials: an agent that names one at start-up is it,
     /// if a rule lets it take on that role.
     pub users: BTreeMap<String, CredentialRef>,
+    /// The gate's own certificate towards it.
+    pub client_cert: Option<ClientCert>,
+    /// How the gate may log in there; at least one.
+    pub auth: Vec<Auth>,
     /// The databases that an agent may open; empty means whichever the user may.
     pub databases: Vec<String>,
     /// The schemas that a name without one is looked up in, in order; the gate sets them.
@@ -137,13 +167,14 @@ pub struct Service {
 
 impl Service {
     /// The credential of the user that the gate logs in as: one of `users`, or else `user`.
-    pub fn credential_of(&self, user: &str) -> &CredentialRef {
-        self.users.get(user).unwrap_or(&self.credential)
+    pub fn credential_of(&self, user: &str) -> Option<&CredentialRef> {
+        self.users.get(user).or(self.credential.as_ref())
     }
 
-    /// All credentials that the service may need.
-    pub fn credentials(&self) -> impl Iterator<Item = &CredentialRef> {
-        std::iter::once(&self.credential).chain(self.users.values())
+    /// Where its secrets are: the credentials, the key of the client certificate.
+    pub fn secrets(&self) -> impl Iterator<Item = &CredentialRef> {
+        let key = self.client_cert.as_ref().map(|cert| &cert.key);
+        self.credential.iter().chain(self.users.values()).chain(key)
     }
 
     /// Whether an agent may open this database.

@@ -35,6 +35,14 @@ pub struct Buffers {
     pub to_upstream: BytesMut,
 }
 
+impl Buffers {
+    /// Bytes in all of them.
+    pub fn held(&self) -> usize {
+        let incoming = self.from_agent.len() + self.from_upstream.len();
+        incoming + self.to_agent.len() + self.to_upstream.len()
+    }
+}
+
 /// An operation as the analyser read it; shared by every use of the same text.
 #[derive(Debug)]
 pub struct Operation {
@@ -55,6 +63,9 @@ pub struct Operation {
 pub enum Step {
     /// More bytes, from either side.
     Idle,
+    /// Flush what is queued for the agent, turn its connection to TLS, then
+    /// [`Answer::AgentSecured`].
+    AgentTls(Hello),
     /// The agent has said what it wants: admit it, connect, then [`Answer::Dialled`] or
     /// [`Answer::Refused`].
     Dial(Opening),
@@ -73,6 +84,16 @@ pub enum Step {
     Cancel(CancelKey),
     /// Flush what is queued and close both sides.
     Close(CloseReason),
+}
+
+/// How the agent began with TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hello {
+    /// It asked in its protocol and was answered; its ClientHello is still to come.
+    Asked,
+    /// With the ClientHello itself, which is in `from_agent` as far as it has come. Who says
+    /// nothing first must say by ALPN (RFC 7301) which protocol it means.
+    Direct,
 }
 
 /// One operation that waits for its verdict.
@@ -111,16 +132,27 @@ impl Stage {
 /// Answers to steps.
 #[derive(Debug)]
 pub enum Answer {
+    /// To [`Step::AgentTls`]: what comes from the agent from here on came by TLS.
+    AgentSecured,
     /// To [`Step::Dial`]: connected.
     Dialled,
     /// To [`Step::Dial`] or [`Step::NeedCredential`]: it can't be had.
     Refused(Refusal),
     /// To [`Step::StartTls`]: the handshake is done and the peer's name verified.
-    Secured,
+    Secured(Binding),
     /// To [`Step::NeedCredential`].
     Credential(Credential),
     /// To [`Step::Judge`].
     Verdict(Verdict),
+}
+
+/// What a login can be tied to its TLS connection by (RFC 5929, `tls-server-end-point`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Binding {
+    /// A hash of the upstream's certificate.
+    EndPoint(Vec<u8>),
+    /// The signature of its certificate names no hash that could be taken.
+    Undefined,
 }
 
 /// The decision on an operation, or that it could not be recorded.
@@ -227,6 +259,9 @@ pub trait Session: Send {
     /// Whether something that the agent has sent waits for an answer of the upstream.
     fn is_waiting(&self) -> bool;
 
+    /// Bytes that it holds beside the buffers, about.
+    fn holds(&self) -> usize;
+
     /// The connection is over: the operations that were still running, for the record.
     fn abandon(&mut self) -> Vec<Outcome>;
 }
@@ -244,4 +279,6 @@ pub enum Expulsion {
     UpstreamGone,
     /// Too many connections.
     TooMany,
+    /// All connections together hold as much as they may.
+    NoMemory,
 }

@@ -4,10 +4,13 @@
 //! Whatever can't be tied to a session and a service is reset before a byte is read.
 
 mod admission;
+mod agent_tls;
 mod cancel;
 mod drive;
 mod judge;
+mod memo;
 mod open;
+mod outside;
 
 use std::os::fd::AsFd;
 use std::sync::Arc;

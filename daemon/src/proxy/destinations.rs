@@ -59,6 +59,13 @@ impl Destinations {
         }
     }
 
+    /// The hosts by which the service is at this address: all that may be vouched for there.
+    pub fn hosts(&self, destination: OrigDst, service: &ServiceName) -> Vec<Arc<str>> {
+        let all = self.targets.get(&destination.addr()).into_iter().flatten();
+        let ours = all.filter(|target| target.service == *service);
+        ours.map(|target| Arc::clone(&target.host)).collect()
+    }
+
     /// All addresses, for the kernel's map.
     pub fn addresses(&self) -> HashSet<SocketAddr> {
         self.targets.keys().copied().collect()
@@ -144,6 +151,19 @@ mod tests {
         assert_eq!(service(&two, Some("b.corp")), Some("b"));
         assert_eq!(service(&two, None), None);
         assert_eq!(service(&two, Some("c.corp")), None);
+    }
+
+    #[test]
+    fn a_service_has_its_own_hosts_at_an_address_and_no_others() {
+        let three = at_one_address(&[("a", "a.corp"), ("b", "b.corp"), ("a", "192.0.2.1")]);
+        let hosts = |address: &str, service: &str| {
+            let address = OrigDst::new(address.parse().expect("literal"));
+            let hosts = three.hosts(address, &ServiceName::from(service));
+            hosts.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(hosts("192.0.2.1:5432", "a"), ["a.corp", "192.0.2.1"]);
+        assert_eq!(hosts("192.0.2.1:5432", "b"), ["b.corp"]);
+        assert_eq!(hosts("192.0.2.1:5433", "a"), [""; 0]);
     }
 
     #[test]

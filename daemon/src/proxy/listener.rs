@@ -239,9 +239,17 @@ fn address6(listener: &TcpListener) -> io::Result<SocketAddrV6> {
 
 fn spawn(proxy: &Arc<Proxy>, stream: TcpStream, peer: PeerAddr, place: Place) {
     let guard = OpenGuard::new(proxy);
-    let proxy = Arc::clone(proxy);
-    tokio::spawn(async move {
-        connection::serve(&proxy, stream, peer, place).await;
+    // It leaves this thread's epoll for that of the one that will serve it.
+    let stream = match stream.into_std() {
+        Ok(stream) => stream,
+        Err(error) => return tracing::error!(%error, "an accepted connection was lost"),
+    };
+    let mine = Arc::clone(proxy);
+    proxy.workers.serve(async move {
+        match TcpStream::from_std(stream) {
+            Ok(stream) => connection::serve(&mine, stream, peer, place).await,
+            Err(error) => tracing::error!(%error, "an accepted connection was lost"),
+        }
         drop(guard);
     });
 }

@@ -5,14 +5,19 @@
 //! kernel's maps, no session or no service is reset at once. Absent on purpose: any
 //! knowledge of a protocol's bytes.
 
+mod batch;
+mod budget;
 mod cancel;
 mod connection;
 mod destinations;
+mod linger;
 mod listener;
 mod pump;
 mod refusals;
 mod stream;
 mod upstream;
+mod upstream_tls;
+mod workers;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -22,6 +27,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::audit::{AuditLog, Flood};
+use crate::authority::Authority;
 use crate::capture::OriginSource;
 use crate::dns::Resolver;
 use crate::identity::Registry;
@@ -33,7 +39,8 @@ use crate::vault::Vault;
 pub use destinations::{Destinations, Found, Target, resolve};
 pub use listener::{Listeners, bind, bind_abroad};
 use refusals::RefusalLog;
-use upstream::TlsClients;
+use upstream_tls::TlsClients;
+pub use workers::Workers;
 
 /// Analysed statements that are kept, and the bytes of their texts.
 const STATEMENTS: usize = 16_384;
@@ -51,6 +58,8 @@ pub struct Limits {
     pub startup: Duration,
     /// The longest message that is held, in bytes.
     pub message: usize,
+    /// What all connections together hold of messages, beside 64 KiB for each, in bytes.
+    pub memory: usize,
 }
 
 /// What every connection needs. Immutable but for the policy and what follows from it.
@@ -69,18 +78,24 @@ pub struct Proxy {
     pub resolver: Arc<Resolver>,
     /// The services' credentials.
     pub vault: Arc<Vault>,
+    /// Signs for the agents' side of TLS.
+    pub authority: Arc<Authority>,
     /// Analysed statements.
     pub statements: Arc<Cache>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Bounds.
     pub limits: Limits,
+    workers: Workers,
+    budget: budget::Budget,
     cancels: cancel::Cancels,
     tls: TlsClients,
     refusals: RefusalLog,
     /// Of refused connections, by the cgroup of the session; 0 for all that have none.
     flood: Mutex<Flood<CgroupId, ()>>,
     open: AtomicUsize,
+    /// Connections with operations that run.
+    busy: AtomicUsize,
     draining: watch::Sender<bool>,
 }
 
@@ -102,8 +117,12 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// See [`Proxy::vault`].
     pub vault: Arc<Vault>,
+    /// See [`Proxy::authority`].
+    pub authority: Arc<Authority>,
     /// See [`Proxy::limits`].
     pub limits: Limits,
+    /// The threads that serve.
+    pub workers: Workers,
 }
 
 impl Proxy {
@@ -117,14 +136,18 @@ impl Proxy {
             origins: parts.origins,
             resolver: parts.resolver,
             vault: parts.vault,
+            authority: parts.authority,
             statements: Arc::new(Cache::new(STATEMENTS, STATEMENT_BYTES)),
             metrics: parts.metrics,
             limits: parts.limits,
+            workers: parts.workers,
+            budget: budget::Budget::new(parts.limits.memory),
             cancels: cancel::Cancels::default(),
             tls: TlsClients::default(),
             refusals: RefusalLog::default(),
             flood: Mutex::new(Flood::new(REFUSALS)),
             open: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
             draining: watch::Sender::new(false),
         }
     }
@@ -142,6 +165,10 @@ impl Proxy {
     /// How many connections are open.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+
+    fn busy(&self) -> usize {
+        self.busy.load(Ordering::Relaxed)
     }
 
     /// Lets running operations end and connections close; waits for it at most `limit`.

@@ -1,4 +1,4 @@
-//! The upstream's socket, plain or TLS, as one type.
+//! A socket of either side, plain or TLS, as one type.
 
 use std::io;
 use std::pin::Pin;
@@ -6,12 +6,15 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
+use tokio_rustls::{client, server};
 
-/// A connection to an upstream.
+/// A connection to an upstream, or of an agent.
 pub(super) enum Stream {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    /// To an upstream.
+    Tls(Box<client::TlsStream<TcpStream>>),
+    /// Of an agent.
+    AgentTls(Box<server::TlsStream<TcpStream>>),
 }
 
 impl AsyncRead for Stream {
@@ -23,6 +26,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::AgentTls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -36,6 +40,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::AgentTls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -43,6 +48,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::AgentTls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -50,6 +56,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::AgentTls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -1,22 +1,18 @@
 //! Dials upstreams. A connection is opened for a [`Permit`] only.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 use super::stream::Stream;
 use crate::policy::Permit;
-use crate::roots::{Roots, RootsError};
+use crate::roots::RootsError;
+use crate::vault::VaultError;
 
 /// How long an upstream may take to answer a SYN or a TLS hello.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -33,6 +29,20 @@ pub(super) enum DialError {
     Tls { host: String, source: io::Error },
     #[error(transparent)]
     Authorities(#[from] RootsError),
+    #[error("client_key: {0}")]
+    Key(#[from] VaultError),
+    #[error("client_cert {chain}: {problem}")]
+    ClientCert { chain: PathBuf, problem: String },
+}
+
+impl DialError {
+    /// Whether our own policy or files are to blame.
+    pub(super) fn is_ours(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Tls { .. } => false,
+            Self::Authorities(_) | Self::Key(_) | Self::ClientCert { .. } => true,
+        }
+    }
 }
 
 /// Connects; the permit proves that the policy admits it.
@@ -48,45 +58,4 @@ pub(super) async fn patient<T>(work: impl Future<Output = io::Result<T>>) -> io:
     timeout(PATIENCE, work)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-}
-
-/// TLS client settings by authority file, none for the system's trust store.
-#[derive(Default)]
-pub(super) struct TlsClients {
-    roots: Mutex<HashMap<Option<PathBuf>, Arc<Roots>>>,
-}
-
-impl TlsClients {
-    /// Turns a plain connection to TLS and verifies that the peer is `host` (RFC 6125).
-    pub(super) async fn secure(
-        &self,
-        stream: Stream,
-        host: &str,
-        authorities: Option<&Path>,
-    ) -> Result<Stream, DialError> {
-        let tls = |source| DialError::Tls {
-            host: host.to_owned(),
-            source,
-        };
-        let Stream::Plain(stream) = stream else {
-            return Ok(stream);
-        };
-        let config = self.config(authorities)?;
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|error| tls(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-        let secured = patient(TlsConnector::from(config).connect(name, stream)).await;
-        secured
-            .map(|stream| Stream::Tls(Box::new(stream)))
-            .map_err(tls)
-    }
-
-    fn config(&self, authorities: Option<&Path>) -> Result<Arc<ClientConfig>, RootsError> {
-        let file = authorities.map(Path::to_owned);
-        let roots = {
-            let mut known = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
-            let roots = known.entry(file.clone());
-            Arc::clone(roots.or_insert_with(|| Arc::new(Roots::new(file))))
-        };
-        roots.config()
-    }
 }

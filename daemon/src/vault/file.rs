@@ -33,6 +33,25 @@ pub(super) fn read(_permit: &Permit, path: &Path) -> Result<Secret, VaultError> 
 
 /// The same for what is not a service's own credential but leads to it: a token.
 pub(super) fn read_private(path: &Path) -> Result<Secret, VaultError> {
+    usable(read_text(path)?).map_err(|problem| VaultError::Content {
+        from: format!("file {}", path.display()),
+        problem,
+    })
+}
+
+/// Reads a private key, as it is.
+pub(super) fn read_key(_permit: &Permit, path: &Path) -> Result<Secret, VaultError> {
+    let key = read_text(path)?;
+    if key.expose().len() >= LIMIT {
+        return Err(VaultError::Content {
+            from: format!("file {}", path.display()),
+            problem: "is longer than 64 KiB",
+        });
+    }
+    Ok(key)
+}
+
+fn read_text(path: &Path) -> Result<Secret, VaultError> {
     let file = open(path)?;
     // Room for all of it at once: text that grows leaves copies behind.
     let mut text = String::with_capacity(LIMIT + 1);
@@ -42,13 +61,9 @@ pub(super) fn read_private(path: &Path) -> Result<Secret, VaultError> {
     }
     // From here on it is wiped, whatever is wrong with it.
     let secret = Secret::new(text);
-    read.map_err(|source| VaultError::Read {
+    read.map(|_| secret).map_err(|source| VaultError::Read {
         path: path.to_owned(),
         source,
-    })?;
-    usable(secret).map_err(|problem| VaultError::Content {
-        from: format!("file {}", path.display()),
-        problem,
     })
 }
 

@@ -153,6 +153,22 @@ impl Vault {
         }
     }
 
+    /// Hands out a private key in PEM form: unlike a credential, it has several lines.
+    ///
+    /// # Errors
+    /// It can't be had, or is kept where no key can be; the text names no part of it.
+    pub fn key(&self, permit: &Permit, from: &CredentialRef) -> Result<Secret, VaultError> {
+        match from {
+            CredentialRef::File(path) => file::read_key(permit, path),
+            CredentialRef::Systemd(name) => {
+                file::read_key(permit, &file::of_systemd(self.systemd(), name)?)
+            }
+            CredentialRef::Env(_) | CredentialRef::Exec(_) | CredentialRef::Vault(_) => {
+                Err(VaultError::NotNamed)
+            }
+        }
+    }
+
     /// Whether it could be handed out, as far as that can be told without reading it or
     /// asking anybody.
     ///

@@ -1,9 +1,10 @@
-//! `file_open`, `file_permission`, `mmap_file`, `file_receive`, `file_ioctl`, `file_ioctl_compat`,
-//! `file_fcntl`: the gate's own files, the kernel's controls and devices, sockets that came in as descriptors,
-//! and signals by descriptor.
+//! `file_open`, `file_permission`, `mmap_file`, `file_receive`, `file_ioctl` and its twin for
+//! 32-bit callers, `file_fcntl`: the gate's own files, the kernel's controls and devices,
+//! sockets that came in as descriptors, and signals by descriptor.
 //!
 //! `file_permission` is asked at every read and write, `mmap_file` for the rest, so they
-//! also hold descriptors that were open before the session was. Absent: other files, which are for file permissions.
+//! also hold descriptors that were open before the session was. Absent: other files, which
+//! are for file permissions.
 
 use aya_ebpf::programs::LsmContext;
 use portcullis_ebpf_common::lsm::{LsmConfig, PROC_MAGIC, hidden, is_control, may_open_device};

@@ -45,8 +45,13 @@ def in_child(request):
         os.kill(child, signal.SIGKILL)
     except OSError:
         pass  # it became somebody whom we may not kill
-    os.waitpid(child, 0)
-    return json.loads(text) if text else {"errno": "ETIMEDOUT" if not ready else "DIED"}
+    _, status = os.waitpid(child, 0)
+    if text:
+        return json.loads(text)
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGSYS:
+        # By the launcher's seccomp filter.
+        return {"errno": "SIGSYS"}
+    return {"errno": "ETIMEDOUT" if not ready else "DIED"}
 
 
 # Loaded once, before the children.

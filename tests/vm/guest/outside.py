@@ -265,8 +265,11 @@ class Outside:
             except PermissionError as error:
                 self._been(request)
                 return errno.errorcode[error.errno]
+            except TimeoutError:
+                came_to = "timed out"
             except (OSError, ValueError) as error:
-                came_to = str(error)  # it does not serve yet
+                # It does not serve yet; or no longer, and then it was knocked at before.
+                came_to = came_to if came_to == "timed out" else str(error)
             else:
                 came_to = "sent"
             time.sleep(0.03)

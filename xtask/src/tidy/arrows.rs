@@ -30,12 +30,23 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "proxy",
         &[
-            "protocol", "policy", "masking", "approval", "audit", "vault", "identity", "capture",
+            "protocol",
+            "policy",
+            "masking",
+            "approval",
+            "audit",
+            "vault",
+            "identity",
+            "capture",
             // Whether an agent that says nothing is still there.
-            "sys", "types", "metrics",
+            "sys",
+            "types",
+            "metrics",
             // Which name a session asked for; queries that come by TCP.
             "dns", // Whom an upstream's certificate must come from.
             "roots",
+            // Certificates for the agents' side.
+            "authority",
         ],
     ),
     ("protocol", &["policy", "masking", "types"]),
@@ -77,6 +88,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hold", &["launch::rules", "sys"]),
     ("metrics", &["types"]),
     ("web", &["roots", "types"]),
+    // Its key is a secret.
+    ("authority", &["types"]),
     ("roots", &[]),
     ("sys", &[]),
     ("types", &[]),
@@ -118,6 +131,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("landlock", &["launch"]),
     ("seccompiler", &["launch", "hold"]),
     ("hickory_proto", &["dns"]),
+    ("rcgen", &["authority"]),
 ];
 
 /// Checks one file; files outside `daemon/src` have no arrows.

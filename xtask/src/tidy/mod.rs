@@ -167,9 +167,11 @@ fn committed_files() -> Result<Vec<String>> {
 
 fn cargo_checks() -> Result<bool> {
     let fmt: &[&str] = &["fmt", "--all", "--check"];
+    // A workspace of its own.
+    let fuzz: &[&str] = &["fmt", "--manifest-path", "tests/fuzz/Cargo.toml", "--check"];
     let clippy: &[&str] = &["clippy", "--quiet", "--all-targets", "--", "-D", "warnings"];
     let mut all_ok = true;
-    for words in [fmt, clippy] {
+    for words in [fmt, fuzz, clippy] {
         println!("tidy: cargo {}", words.join(" "));
         let status = build::cargo().args(words).status().context("start cargo")?;
         all_ok &= status.success();

@@ -1,5 +1,6 @@
 //! The commands of `portcullis`, one file each.
 
+mod authority;
 mod completion;
 mod environment;
 mod man;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::sys;
+pub use authority::{Certificate, OpenAuthority};
 
 /// Holds every network connection of an AI agent.
 ///
@@ -48,6 +50,7 @@ enum Command {
     Revoke(revoke::Args),
     Whoami(whoami::Args),
     Policy(policy::Args),
+    Authority(authority::Args),
     Completion(completion::Args),
     Man(man::Args),
 }
@@ -55,9 +58,17 @@ enum Command {
 /// Loads the policy at a path and runs its tests; says in one line that it is good.
 pub type CheckPolicy = fn(&Path) -> anyhow::Result<String>;
 
-/// Runs the command; the exit code is the process's. `check` is handed in, because
-/// reading statements is nothing that this module may know.
-pub fn run(cli: &Cli, check: CheckPolicy) -> ExitCode {
+/// What is handed in, because this module may not know it.
+#[derive(Debug, Clone, Copy)]
+pub struct Outside {
+    /// Reads statements.
+    pub check_policy: CheckPolicy,
+    /// Reads the daemon's configuration and its key.
+    pub authority: OpenAuthority,
+}
+
+/// Runs the command; the exit code is the process's.
+pub fn run(cli: &Cli, outside: &Outside) -> ExitCode {
     sys::die_of_closed_pipes();
     let result = match &cli.command {
         // Replaces this process; its failures have a shell's exit codes.
@@ -67,7 +78,8 @@ pub fn run(cli: &Cli, check: CheckPolicy) -> ExitCode {
         Command::Renew(args) => renew::run(&cli.socket, args),
         Command::Revoke(args) => revoke::run(&cli.socket, args),
         Command::Whoami(args) => whoami::run(&cli.socket, args),
-        Command::Policy(args) => policy::run(args, check),
+        Command::Policy(args) => policy::run(args, outside.check_policy),
+        Command::Authority(args) => authority::run(args, outside.authority),
         Command::Completion(args) => completion::run(args),
         Command::Man(args) => man::run(args),
     };

@@ -19,8 +19,7 @@ const LONGEST: u64 = 60;
 
 pub(super) fn read(reader: &mut Reader<'_>, node: &Node) -> Option<CredentialRef> {
     if !matches!(node.value, Value::Map(_)) {
-        let text = reader.text(node, "`credential`")?;
-        return said(reader, text.spot, CredentialRef::parse(&text.value));
+        return line(reader, node, "`credential`");
     }
     let fields = reader.fields(node, &CREDENTIAL)?;
     match (fields.optional("exec"), fields.optional("vault")) {
@@ -48,6 +47,12 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node) -> Option<CredentialRef
             None
         }
     }
+}
+
+/// What is only named: `file:`, `systemd:` or `env:`.
+pub(super) fn line(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<CredentialRef> {
+    let text = reader.text(node, what)?;
+    said(reader, text.spot, CredentialRef::parse(&text.value))
 }
 
 /// What is no reference may be the secret itself: the file's lines are not shown.

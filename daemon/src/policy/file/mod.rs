@@ -5,6 +5,7 @@
 //! `limits`, ...), which this version refuses because nothing would enforce them.
 
 mod credential;
+mod login;
 mod reader;
 mod role;
 mod rule;

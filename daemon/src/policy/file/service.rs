@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::credential;
+use super::login::{self, Login};
 use super::reader::{Fields, Reader, Shape};
 use super::tree::{Node, Value};
 use crate::policy::credential::CredentialRef;
@@ -29,11 +30,14 @@ const SERVICE: Shape = Shape {
         "user",
         "credential",
         "users",
+        "auth",
+        "client_cert",
+        "client_key",
         "database",
         "databases",
         "search_path",
     ],
-    later: &["host_key", "client_cert", "approval", "mode"],
+    later: &["host_key", "approval", "mode"],
 };
 
 /// Protocols of the design that this version does not speak.
@@ -63,15 +67,18 @@ pub(super) fn read(reader: &mut Reader<'_>, name: At<&str>, node: &Node) -> Opti
     let user = reader
         .required(&fields, "user")
         .and_then(|node| identifier(reader, node, "`user`"));
-    let credential = reader
-        .required(&fields, "credential")
-        .and_then(|node| credential::read(reader, node));
+    let login = login::read(reader, &fields, tls.as_ref());
     let users = users(reader, &fields);
     let databases = databases(reader, &fields);
     let search_path = search_path(reader, &fields);
     let (at, tls) = (at?, tls?);
     warn_of_plain_text(reader, &at, &tls);
-    let name = name?;
+    let (name, login) = (name?, login?);
+    let Login {
+        credential,
+        client_cert,
+        auth,
+    } = login;
     let (at, spots) = at.into_iter().map(|at| (at.value, at.spot)).unzip();
     let service = Service {
         name: ServiceName::from(name.value.as_str()),
@@ -79,7 +86,9 @@ pub(super) fn read(reader: &mut Reader<'_>, name: At<&str>, node: &Node) -> Opti
         at,
         tls,
         user: user?.value,
-        credential: credential?,
+        credential,
+        client_cert,
+        auth,
         users: users?,
         databases: databases?,
         search_path: search_path?,

@@ -1,9 +1,9 @@
-//! PostgreSQL, protocol 3.0: the agent's side is answered without a password, the
+//! PostgreSQL, protocol 3.0 and 3.2: the agent's side is answered without a password, the
 //! upstream's side is logged into with the service's own credential.
 //!
 //! `codec` reads and builds messages, `session` holds the states, `analyse` turns
 //! statement texts into effects, `enforce` turns a denial into what the server and the
-//! agent each see. Absent for now: TLS to the agent, GSSAPI, protocol 3.2, replication.
+//! agent each see. Absent for now: GSSAPI, replication.
 
 pub mod analyse;
 pub mod codec;
@@ -11,3 +11,6 @@ mod enforce;
 mod session;
 
 pub use session::{PostgresSession, Settings};
+
+/// The protocol's name in TLS (ALPN; manual 55.2.11).
+pub const ALPN: &[u8] = b"postgresql";

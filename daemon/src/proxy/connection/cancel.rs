@@ -7,11 +7,12 @@ use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::super::Proxy;
 use super::super::cancel::{CancelGuard, Target};
-use super::super::upstream::{self, DialError, TlsClients};
+use super::super::upstream::{self, DialError};
 use super::drive::{Drive, FAREWELL};
 use crate::audit::{Event, Record};
-use crate::policy::{Decision, Permit, Tls};
+use crate::policy::{Decision, Permit, Service, Tls};
 use crate::protocol::CancelKey;
 use crate::protocol::postgres::codec::message;
 
@@ -41,7 +42,7 @@ impl Drive {
             return self.proxy.refusals.say(&reason);
         }
         // A lost request is the agent's to repeat.
-        if let Err(error) = pass(&self.proxy.tls, &service.tls, &permit, &target).await {
+        if let Err(error) = pass(&self.proxy, service, &permit, &target).await {
             let reason = format!("service {}: a cancel request: {error}", target.service);
             self.proxy.refusals.say(&reason);
         }
@@ -57,10 +58,10 @@ impl Drive {
         let (Some(target), Some(permit)) = (target, self.permit.clone()) else {
             return;
         };
-        let (proxy, tls) = (Arc::clone(&self.proxy), self.admitted.service.tls.clone());
+        let (proxy, service) = (Arc::clone(&self.proxy), self.admitted.service.clone());
         tokio::spawn(async move {
             for _ in 0..statements.clamp(1, MOST_CANCELS) {
-                if let Err(error) = pass(&proxy.tls, &tls, &permit, &target).await {
+                if let Err(error) = pass(&proxy, &service, &permit, &target).await {
                     let service = &target.service;
                     let text = format!("service {service}: what ran can't be stopped: {error}");
                     return proxy.report(&text);
@@ -72,8 +73,8 @@ impl Drive {
 
 /// As privately as the connection that it is about: who reads the key can use it.
 async fn pass(
-    clients: &TlsClients,
-    tls: &Tls,
+    proxy: &Proxy,
+    service: &Service,
     permit: &Permit,
     target: &Target,
 ) -> Result<(), DialError> {
@@ -82,7 +83,7 @@ async fn pass(
         upstream: target.upstream,
         source,
     };
-    if let Tls::VerifyFull { ca } = tls {
+    if service.tls != Tls::Disable {
         let mut answer = [0];
         let ask = async {
             stream.write_all(&message::SSL_REQUEST).await?;
@@ -92,7 +93,9 @@ async fn pass(
         if answer != *b"S" {
             return Err(lost(io::ErrorKind::ConnectionRefused.into()));
         }
-        stream = clients.secure(stream, &target.host, ca.as_deref()).await?;
+        let (vault, host) = (&proxy.vault, &target.host);
+        let secured = proxy.tls.secure(vault, permit, service, host, stream);
+        stream = secured.await?;
     }
     let request = message::cancel_request(&target.key);
     let sent = async {

@@ -3,20 +3,25 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::timeout;
 
 use super::super::Proxy;
 use super::super::cancel::{CancelGuard, Target};
+use super::super::linger;
 use super::super::listener::Left;
 use super::super::pump::{Event as Moved, Pump};
 use super::super::stream::Stream;
 use super::admission::Admitted;
+use super::agent_tls::{Handshake, shaken};
+use super::memo::Memo;
 use super::open::{Asked, answered};
+use super::outside::{Heard, Outside};
 use crate::audit::{Context, Event, Record};
 use crate::identity;
 use crate::policy::{Permit, Tls};
@@ -42,7 +47,11 @@ pub(super) struct Drive {
     pub(super) session: Box<dyn Session>,
     pub(super) io: Buffers,
     pump: Pump,
-    agent: TcpStream,
+    /// None while the TLS handshake has it.
+    pub(super) agent: Option<Stream>,
+    pub(super) handshake: Option<Handshake>,
+    /// The version of TLS that the agent speaks.
+    pub(super) agent_tls: Option<&'static str>,
     pub(super) upstream: Option<Stream>,
     pub(super) permit: Option<Permit>,
     /// The vault's answer, while it is waited for.
@@ -51,6 +60,9 @@ pub(super) struct Drive {
     pub(super) login: String,
     /// Which credential it logs in with.
     pub(super) stamp: Option<Stamp>,
+    pub(super) memo: Memo,
+    /// Some operation runs; counted for all connections too.
+    pub(super) busy: bool,
     /// When each running operation was allowed.
     pub(super) running: HashMap<u64, Instant>,
     /// The policy generation that last confirmed the service.
@@ -70,6 +82,7 @@ impl Drive {
             databases: admitted.service.databases.clone(),
             search_path: admitted.service.search_path.clone(),
             tls: admitted.service.tls != Tls::Disable,
+            auth: admitted.service.auth.clone(),
             message_limit: proxy.limits.message,
         };
         let seeds = rand::random();
@@ -79,13 +92,17 @@ impl Drive {
             context: admitted.context("", ""),
             session: Box::new(session),
             io: Buffers::default(),
-            pump: Pump::new(proxy.limits.message),
-            agent,
+            pump: Pump::new(proxy.limits.message, proxy.budget.share()),
+            agent: Some(Stream::Plain(agent)),
+            handshake: None,
+            agent_tls: None,
             upstream: None,
             permit: None,
             asked: None,
             login: String::new(),
             stamp: None,
+            memo: Memo::default(),
+            busy: false,
             running: HashMap::new(),
             generation: 0,
             cancel: None,
@@ -99,10 +116,10 @@ impl Drive {
     }
 
     /// Runs the connection to its end.
-    pub(super) async fn run(mut self, mut left: Left) {
-        let deadline = tokio::time::Instant::now() + self.proxy.limits.startup;
-        let mut draining = self.proxy.draining.subscribe();
-        let mut ended = self.admitted.session.end();
+    pub(super) async fn run(mut self, left: Left) {
+        let draining = self.proxy.draining.subscribe();
+        let session = self.admitted.session.end();
+        let mut outside = Outside::new(self.proxy.limits.startup, draining, session, left);
         if self.proxy.open() > self.proxy.limits.connections {
             self.expel(Expulsion::TooMany, "too many connections", Some("gate"));
         }
@@ -117,7 +134,7 @@ impl Drive {
                 self.take(step).await;
                 continue;
             }
-            if *draining.borrow_and_update() && self.running.is_empty() {
+            if outside.draining && self.running.is_empty() {
                 self.expel(Expulsion::Draining, "the daemon stops", Some("gate"));
                 continue;
             }
@@ -128,27 +145,40 @@ impl Drive {
                     break;
                 }
             }
-            let established = self.established;
-            tokio::select! {
-                moved = poll_fn(|cx| {
-                    self.pump.poll(cx, &mut self.io, &mut self.agent, self.upstream.as_mut())
-                }) => self.moved(moved),
-                _ = draining.changed() => {}
-                _ = ended.changed() => {}
-                handed = answered(&mut self.asked) => {
-                    let answer = self.credential(handed);
-                    self.session.answer(answer, &mut self.io);
-                }
-                () = left.wait() => self.end("no agent is left in its network namespace", None),
-                () = sleep_until(deadline), if !established => self.too_slow(),
-            }
+            self.wait(&mut outside).await;
         }
         self.finish().await;
+    }
+
+    /// Until something has moved or happened.
+    async fn wait(&mut self, outside: &mut Outside) {
+        let established = self.established;
+        self.pump.hear(&*self.session);
+        tokio::select! {
+            // Mostly something moves, and then the rest is not looked at.
+            biased;
+            moved = poll_fn(|cx| match &mut self.agent {
+                Some(agent) => self.pump.poll(cx, &mut self.io, agent, self.upstream.as_mut()),
+                None => Poll::Pending,
+            }) => self.moved(moved),
+            secured = shaken(&mut self.handshake) => self.agent_secured(secured),
+            handed = answered(&mut self.asked) => {
+                let answer = self.credential(handed);
+                self.session.answer(answer, &mut self.io);
+            }
+            heard = outside.next(!established) => match heard {
+                // Both are found at the next turn.
+                Heard::Draining | Heard::SessionEnded => {}
+                Heard::Left => self.end("no agent is left in its network namespace", None),
+                Heard::TooLate => self.too_slow(),
+            }
+        }
     }
 
     async fn take(&mut self, step: Step) {
         match step {
             Step::Idle => {}
+            Step::AgentTls(hello) => self.secure_agent(hello),
             Step::Dial(opening) => {
                 let answer = self.dial(&opening).await;
                 self.session.answer(answer, &mut self.io);
@@ -161,7 +191,7 @@ impl Drive {
             Step::NeedCredential => self.ask_for_credential(),
             Step::Established(keys) => self.established(keys),
             Step::Judge(question) => {
-                let verdict = self.judge(&question);
+                let verdict = self.judge(&question).await;
                 self.session.answer(Answer::Verdict(verdict), &mut self.io);
             }
             Step::Finished(outcome) => self.record_outcome(&outcome),
@@ -185,11 +215,15 @@ impl Drive {
 
     fn moved(&mut self, moved: Moved) {
         match moved {
-            Moved::Progress => {}
+            Moved::Progress => linger::passed(self.proxy.busy()),
             // Dealt with before the next wait: what was said still runs.
             Moved::AgentClosed => {}
             Moved::AgentGone => self.end("the agent went away", None),
             Moved::UpstreamClosed => self.upstream_closed(),
+            Moved::NoRoom => {
+                let reason = "no memory is left for a message of this size";
+                self.expel(Expulsion::NoMemory, reason, Some("gate"));
+            }
         }
     }
 
@@ -260,13 +294,21 @@ impl Drive {
         match reason {
             CloseReason::Finished => self.end("the agent said goodbye", None),
             CloseReason::AgentProtocol(what) => self.end(what, Some("agent")),
-            CloseReason::UpstreamProtocol(what) => self.end(what, Some("upstream")),
+            CloseReason::UpstreamProtocol(what) => {
+                let service = &self.admitted.service.name;
+                self.proxy
+                    .refusals
+                    .say(&format!("service {service}: {what}"));
+                self.end(what, Some("upstream"));
+            }
             CloseReason::UpstreamLogin(words) => {
                 let service = &self.admitted.service;
                 // Wrong password. What the agent can bring about (the name of a database)
                 // must not cost others their credential.
-                if let (true, Some(stamp)) = (words.starts_with("28P01"), &self.stamp) {
-                    let credential = service.credential_of(&self.login);
+                let credential = service.credential_of(&self.login);
+                if let (Some(credential), Some(stamp)) = (credential, &self.stamp)
+                    && words.starts_with("28P01")
+                {
                     self.proxy.vault.distrust(credential, stamp);
                 }
                 let service = &service.name;
@@ -308,9 +350,11 @@ impl Drive {
             self.record_outcome(&outcome);
         }
         let last = std::mem::take(&mut self.io.to_agent);
-        if timeout(FAREWELL, self.agent.write_all(&last)).await.is_ok() {
+        if let Some(agent) = &mut self.agent
+            && timeout(FAREWELL, agent.write_all(&last)).await.is_ok()
+        {
             // Either end may be gone already; the record is what counts.
-            let _ = timeout(FAREWELL, self.agent.shutdown()).await;
+            let _ = timeout(FAREWELL, agent.shutdown()).await;
         }
         if let Some(upstream) = &mut self.upstream {
             let last = std::mem::take(&mut self.io.to_upstream);

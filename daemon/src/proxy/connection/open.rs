@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::super::upstream;
+use super::super::{upstream, upstream_tls};
 use super::drive::Drive;
 use crate::audit::{Event, Record};
-use crate::policy::{Decision, Effect, Request, Tls};
+use crate::policy::{Decision, Effect, Request};
 use crate::protocol::{Answer, Opening, Refusal};
 use crate::vault::{Handed, VaultError};
 
@@ -42,6 +42,7 @@ impl Drive {
         let opened = OpenBody {
             application: &opening.application,
             settings: opening.effects.iter().map(Effect::to_string).collect(),
+            tls: self.agent_tls.unwrap_or("off"),
         };
         let record = Record::new(Event::ConnectionOpen, &self.context, &opened);
         if let Err(error) = self.proxy.audit.append(&record) {
@@ -63,24 +64,21 @@ impl Drive {
     }
 
     pub(super) async fn secure(&mut self) -> Answer {
-        let (Some(stream), Tls::VerifyFull { ca }) =
-            (self.upstream.take(), &self.admitted.service.tls)
-        else {
+        let (Some(stream), Some(permit)) = (self.upstream.take(), &self.permit) else {
             return Answer::Refused(Refusal::Misconfigured);
         };
-        match self
-            .proxy
+        let (proxy, admitted) = (&self.proxy, &self.admitted);
+        let (service, host) = (&admitted.service, &admitted.target.host);
+        let secured = proxy
             .tls
-            .secure(stream, &self.admitted.target.host, ca.as_deref())
-            .await
-        {
+            .secure(&proxy.vault, permit, service, host, stream);
+        match secured.await {
             Ok(stream) => {
+                let binding = upstream_tls::binding(&stream);
                 self.upstream = Some(stream);
-                Answer::Secured
+                binding.map_or(Answer::Refused(Refusal::Misconfigured), Answer::Secured)
             }
-            Err(error @ upstream::DialError::Authorities(_)) => {
-                self.unreachable(&error, Refusal::Misconfigured)
-            }
+            Err(error) if error.is_ours() => self.unreachable(&error, Refusal::Misconfigured),
             Err(error) => self.unreachable(&error, Refusal::UpstreamBroken),
         }
     }
@@ -100,12 +98,12 @@ impl Drive {
     }
 
     pub(super) fn ask_for_credential(&mut self) {
-        let Some(permit) = self.permit.clone() else {
+        let from = self.admitted.service.credential_of(&self.login);
+        let (Some(permit), Some(from)) = (self.permit.clone(), from.cloned()) else {
             let refused = Answer::Refused(Refusal::Misconfigured);
             return self.session.answer(refused, &mut self.io);
         };
         let vault = Arc::clone(&self.proxy.vault);
-        let from = self.admitted.service.credential_of(&self.login).clone();
         let answer = async move { vault.credential(&permit, &from).await };
         self.asked = Some(Box::pin(answer));
     }
@@ -146,4 +144,6 @@ struct OpenBody<'a> {
     /// What its settings do that are not harmless.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     settings: Vec<String>,
+    /// The agent's own side of it: `off`, `TLSv1.2` or `TLSv1.3`.
+    tls: &'static str,
 }

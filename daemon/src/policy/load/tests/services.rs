@@ -109,7 +109,7 @@ fn a_credential_with_settings_is_a_mapping() {
     )
     .expect("policy");
     let found = policy.service(&ServiceName::from("s")).expect("service");
-    let CredentialRef::Exec(helper) = &found.credential else {
+    let Some(CredentialRef::Exec(helper)) = &found.credential else {
         panic!("{:?}", found.credential)
     };
     assert_eq!(helper.argv, ["/bin/helper", "a b"]);
@@ -140,4 +140,142 @@ fn a_credential_with_settings_is_a_mapping() {
             .any(|(text, _)| text.contains(message) && text.starts_with("3:"));
         assert!(fits, "{credential}: {said:?}");
     }
+}
+
+fn login(text: &str) -> String {
+    format!("version: 1\nservices:\n  shop: {{proto: postgres, at: [db:1], user: u, {text}}}\n")
+}
+
+#[test]
+fn the_ways_to_log_in_are_read() {
+    use crate::policy::Auth;
+    let read = |text: &str| {
+        let text = login(text);
+        let (policy, _) = Policy::from_texts([("p.yaml", text.as_str())], 1).expect(&text);
+        policy.services().next().expect("service").clone()
+    };
+    let shop = read("credential: 'file:/x'");
+    assert_eq!(
+        (shop.auth, shop.client_cert),
+        (vec![Auth::ScramSha256], None)
+    );
+    let shop = read("credential: 'file:/x', auth: [scram-sha-256-plus, md5, password]");
+    let three = vec![Auth::ScramSha256Plus, Auth::Md5, Auth::Password];
+    assert_eq!(shop.auth, three);
+    let pair = "client_cert: /g.crt, client_key: 'file:/g.key'";
+    let shop = read(&format!("credential: 'file:/x', {pair}"));
+    let shown = shop.client_cert.clone().expect("a certificate");
+    assert_eq!(shown.chain, std::path::Path::new("/g.crt"));
+    assert_eq!(shown.key, CredentialRef::File("/g.key".into()));
+    assert_eq!(shop.secrets().count(), 2);
+    let shop = read(&format!("auth: [cert], {pair}"));
+    assert_eq!((shop.credential.clone(), shop.secrets().count()), (None, 1));
+    let shop = read(
+        "auth: [cert, scram-sha-256], credential: 'env:A', client_cert: /c, client_key: 'systemd:k'",
+    );
+    assert_eq!(shop.auth, [Auth::Cert, Auth::ScramSha256]);
+    let shop = read("tls: disable, credential: 'file:/x', auth: [md5, password-unencrypted]");
+    assert_eq!(shop.auth, [Auth::Md5, Auth::PasswordUnencrypted]);
+}
+
+#[test]
+fn a_way_to_log_in_that_could_not_count_is_refused() {
+    let pair = "client_cert: /g.crt, client_key: 'file:/g.key'";
+    let secret = "credential: 'file:/x'";
+    for (text, said, help) in [
+        (
+            format!("{secret}, auth: [scram]"),
+            "3:78: unknown method `scram` of `auth`",
+            "the methods are: scram-sha-256,",
+        ),
+        (
+            format!("{secret}, auth: [scram-sha256]"),
+            "3:78: unknown method `scram-sha256` of `auth`",
+            "did you mean `scram-sha-256`?",
+        ),
+        (
+            format!("{secret}, auth: [trust]"),
+            "3:78: `auth: [trust]` is not offered",
+            "the gate logs in by scram-sha-256,",
+        ),
+        (
+            format!("{secret}, auth: md5"),
+            "3:77: `auth` is a list, not text",
+            "write ['md5']",
+        ),
+        (
+            format!("{secret}, auth: []"),
+            "3:77: `auth` is an empty list",
+            "",
+        ),
+        (
+            format!("{secret}, auth: [md5, md5]"),
+            "3:83: `md5` is there twice in `auth`",
+            "",
+        ),
+        (
+            format!("{secret}, tls: disable, auth: [password]"),
+            "3:92: `auth: [password]` does not go with `tls: disable`",
+            "say `password-unencrypted`",
+        ),
+        (
+            format!("{secret}, tls: disable, auth: [scram-sha-256-plus]"),
+            "3:92: `auth: [scram-sha-256-plus]` does not go with `tls: disable`",
+            "no TLS",
+        ),
+        (
+            format!("{secret}, auth: [cert, md5]"),
+            "3:77: `auth` lists `cert`, and the service has no `client_cert`",
+            "client_key",
+        ),
+        (
+            format!("{secret}, auth: [cert], {pair}"),
+            "3:60: `credential` has no use with `auth: [cert]`",
+            "",
+        ),
+        (
+            format!("auth: [md5], {pair}"),
+            "3:9: a service has no `credential`",
+            "",
+        ),
+        (
+            format!("{secret}, client_cert: /g.crt"),
+            "3:84: `client_cert` and `client_key` belong together",
+            "",
+        ),
+        (
+            format!("{secret}, client_key: 'file:/g.key'"),
+            "3:83: `client_cert` and `client_key` belong together",
+            "",
+        ),
+        (
+            format!("{secret}, tls: disable, {pair}"),
+            "3:98: `client_cert` has no use with `tls: disable`",
+            "",
+        ),
+        (
+            format!("{secret}, client_cert: g.crt, client_key: 'file:/g.key'"),
+            "3:84: the path of `client_cert` is not absolute",
+            "",
+        ),
+        (
+            format!("{secret}, client_cert: /g.crt, client_key: 'env:KEY'"),
+            "3:104: a private key has several lines, and is kept in a file",
+            "systemd:NAME",
+        ),
+        (
+            format!("{secret}, client_cert: /g.crt, client_key: {{exec: [/x]}}"),
+            "3:104: `client_key` is text, not a mapping",
+            "",
+        ),
+    ] {
+        one_error(&login(&text), said, help);
+    }
+}
+
+#[test]
+fn a_key_in_a_policy_is_not_repeated() {
+    let text = login("credential: 'file:/x', client_cert: /g, client_key: hunter2, usr: u");
+    let errors = Policy::from_texts([("p.yaml", text.as_str())], 1).expect_err("refused");
+    assert!(!errors.to_string().contains("hunter2"), "{errors}");
 }

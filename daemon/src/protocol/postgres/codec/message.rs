@@ -121,6 +121,14 @@ pub fn sasl_initial(out: &mut BytesMut, mechanism: &str, data: &[u8]) {
     });
 }
 
+/// PasswordMessage.
+pub fn password(out: &mut BytesMut, secret: &[u8]) {
+    framed(out, b'p', |out| {
+        out.extend_from_slice(secret);
+        out.put_u8(0);
+    });
+}
+
 /// SASLResponse.
 pub fn sasl_response(out: &mut BytesMut, data: &[u8]) {
     framed(out, b'p', |out| out.extend_from_slice(data));
@@ -139,10 +147,11 @@ pub fn backend_key(out: &mut BytesMut, key: &CancelKey) {
     });
 }
 
-/// NegotiateProtocolVersion: only 3.0, none of the named options.
-pub fn negotiate_version(out: &mut BytesMut, unknown_options: &[&str]) {
+/// NegotiateProtocolVersion: only up to this minor version of protocol 3, none of the named
+/// options.
+pub fn negotiate_version(out: &mut BytesMut, minor: u16, unknown_options: &[&str]) {
     framed(out, b'v', |out| {
-        out.put_i32(196_608);
+        out.put_i32(196_608 + i32::from(minor));
         out.put_i32(i32::try_from(unknown_options.len()).unwrap_or(0));
         for option in unknown_options {
             put_text(out, option);
@@ -153,6 +162,11 @@ pub fn negotiate_version(out: &mut BytesMut, unknown_options: &[&str]) {
 /// Query.
 pub fn query(out: &mut BytesMut, text: &str) {
     framed(out, b'Q', |out| put_text(out, text));
+}
+
+/// CopyFail.
+pub fn copy_fail(out: &mut BytesMut, why: &str) {
+    framed(out, b'f', |out| put_text(out, why));
 }
 
 /// Parse with no parameter types.

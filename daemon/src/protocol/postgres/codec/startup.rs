@@ -7,6 +7,9 @@ use crate::protocol::CancelKey;
 /// PostgreSQL's own bound on a start-up packet (`MAX_STARTUP_PACKET_LENGTH`).
 pub const MAX_STARTUP: usize = 10_000;
 
+/// Bytes of a cancel key's secret: protocol 3.0 has four, 3.2 up to 256.
+pub const KEY_LENGTHS: std::ops::RangeInclusive<usize> = 4..=256;
+
 const CANCEL: i32 = 80_877_102;
 const SSL: i32 = 80_877_103;
 const GSSENC: i32 = 80_877_104;
@@ -67,8 +70,7 @@ pub fn read(input: &[u8]) -> Result<Option<(Packet, usize)>, Malformed> {
 fn cancel(mut fields: Fields<'_>) -> Result<Packet, Malformed> {
     let process = fields.int32()?;
     let secret = fields.rest();
-    // Protocol 3.2 allows up to 256 bytes; 3.0 has four.
-    if secret.len() < 4 || secret.len() > 256 {
+    if !KEY_LENGTHS.contains(&secret.len()) {
         return Err(Malformed::Length);
     }
     Ok(Packet::Cancel(CancelKey {

@@ -1,43 +1,52 @@
-//! The upstream's side of the start-up: TLS, StartupMessage, SCRAM-SHA-256 (RFC 7677).
+//! The upstream's side of the start-up: TLS, StartupMessage, what follows it up to the
+//! first ReadyForQuery. How the gate proves who it is stands in `prove` below.
 //!
-//! Only SCRAM is accepted: a server that asks for cleartext or MD5 does not get the
-//! password, and one that asks for nothing has not proved who it is. The upstream's own
-//! words about a failed login go to the record, never to the agent; those about what the
-//! agent asked for, once the login is through, go to both.
+//! Invariant: nothing of a session is believed before the login is proved. The upstream's
+//! own words about a failed login go to the record, never to the agent; those about what
+//! the agent asked for, once the login is through, go to both.
+
+mod prove;
 
 use bytes::BytesMut;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 
+use super::Settings;
+use crate::policy::Auth;
 use crate::protocol::postgres::codec::message::{self, ErrorMessage};
-use crate::protocol::postgres::codec::{Fields, Frame, HEADER, Malformed, whole};
+use crate::protocol::postgres::codec::startup::KEY_LENGTHS;
+use crate::protocol::postgres::codec::{Fields, Frame, Malformed, whole};
 use crate::protocol::postgres::enforce::{self, error_field};
-use crate::protocol::{Buffers, CancelKey, CancelKeys, CloseReason, Refusal, Step};
-use crate::types::{Credential, Secret};
+use crate::protocol::{
+    Answer, Binding, Buffers, CancelKey, CancelKeys, CloseReason, Refusal, Step,
+};
+use crate::types::Credential;
+use prove::Proof;
 
 /// Messages of a login are short; PostgreSQL's own clients bound them likewise.
 const LOGIN_MESSAGE_LIMIT: usize = 32 * 1024;
 /// All settings that a server reports take a few hundred bytes.
 const STATUSES_LIMIT: usize = 64 * 1024;
-/// Rounds of SHA-256 that a server may ask for (its default is 4,096): they cost our time.
-const ROUNDS_LIMIT: u32 = 1_000_000;
 
 enum State {
     AwaitingTls,
     /// As private as it has to be; nothing is said yet.
     Secured,
-    /// The proxy is at the TLS handshake, or at the vault.
-    Held,
-    Authenticating(Secret),
-    Scram(Box<ScramSha256>),
-    Proven,
+    /// The proxy is at the TLS handshake.
+    Handshaking,
+    /// The proxy is at the vault.
+    Asking,
+    Proving(Proof),
     AwaitingReady,
 }
 
 /// A login in progress.
 pub(super) struct Login {
     state: State,
+    auth: Vec<Auth>,
+    /// Of the TLS connection; none without TLS.
+    binding: Option<Binding>,
     parameters: Vec<(String, String)>,
-    seed: u64,
+    /// Made by the gate, for the agent.
+    agent: CancelKey,
     /// ParameterStatus and NoticeResponse messages as they came, for the agent.
     statuses: BytesMut,
     key: Option<CancelKey>,
@@ -54,27 +63,40 @@ impl Login {
     /// Says the first thing to a freshly connected upstream.
     pub(super) fn start(
         parameters: Vec<(String, String)>,
-        tls: bool,
-        seed: u64,
+        settings: &Settings,
+        agent: CancelKey,
         io: &mut Buffers,
     ) -> Self {
         let mut login = Self {
             state: State::AwaitingTls,
+            auth: settings.auth.clone(),
+            binding: None,
             parameters,
-            seed,
+            agent,
             statuses: BytesMut::new(),
             key: None,
         };
-        if tls {
+        if settings.tls {
             io.to_upstream.extend_from_slice(&message::SSL_REQUEST);
         } else {
-            login.secured();
+            login.state = State::Secured;
         }
         login
     }
 
+    /// Whether it has asked for this.
+    pub(super) fn awaits(&self, answer: &Answer) -> bool {
+        match answer {
+            Answer::Secured(_) => matches!(self.state, State::Handshaking),
+            Answer::Credential(_) => matches!(self.state, State::Asking),
+            Answer::Refused(_) => matches!(self.state, State::Handshaking | State::Asking),
+            Answer::Dialled | Answer::AgentSecured | Answer::Verdict(_) => false,
+        }
+    }
+
     /// The connection is as private as it has to be.
-    pub(super) fn secured(&mut self) {
+    pub(super) fn secured(&mut self, binding: Binding) {
+        self.binding = Some(binding);
         self.state = State::Secured;
     }
 
@@ -87,22 +109,31 @@ impl Login {
                 .filter(|(name, _)| name == "user");
             users.for_each(|(_, value)| value.clone_from(&user));
         }
+        self.introduce(Proof::new(Some(credential.secret)), io);
+    }
+
+    fn introduce(&mut self, proof: Proof, io: &mut Buffers) {
         let pairs = self
             .parameters
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()));
         message::startup(&mut io.to_upstream, pairs);
-        self.state = State::Authenticating(credential.secret);
+        self.state = State::Proving(proof);
     }
 
     pub(super) fn advance(&mut self, io: &mut Buffers) -> Next {
         match self.state {
             State::AwaitingTls => self.tls_answer(io),
+            // The certificate has been shown, and there is nothing else to show.
+            State::Secured if self.auth == [Auth::Cert] => {
+                self.introduce(Proof::new(None), io);
+                self.messages(io)
+            }
             State::Secured => {
-                self.state = State::Held;
+                self.state = State::Asking;
                 Next::Step(Step::NeedCredential)
             }
-            State::Held => Next::Step(Step::Idle),
+            State::Handshaking | State::Asking => Next::Step(Step::Idle),
             _ => self.messages(io),
         }
     }
@@ -113,7 +144,7 @@ impl Login {
             // Bytes behind the S were not protected: somebody may have put them there.
             Some(b'S') if io.from_upstream.len() == 1 => {
                 io.from_upstream.clear();
-                self.state = State::Held;
+                self.state = State::Handshaking;
                 Next::Step(Step::StartTls)
             }
             Some(b'N') => broken("the service has no TLS, and the policy asks for it"),
@@ -148,7 +179,6 @@ impl Login {
             (b'E', _) => Ok(Some(self.rejected(bytes, io))),
             // Before the login is through, notices are for the gate's operator; then they are
             // about what the agent asked for.
-            (b'v', _) => Ok(None),
             (b'S' | b'N', State::AwaitingReady) => {
                 if self.statuses.len() + bytes.len() > STATUSES_LIMIT {
                     return Ok(Some(broken("the service reports too many settings")));
@@ -160,10 +190,11 @@ impl Login {
             (b'K', State::AwaitingReady) => {
                 let mut fields = Fields::of_frame(bytes);
                 let process = fields.int32()?;
-                self.key = Some(CancelKey {
-                    process,
-                    secret: fields.rest().to_vec(),
-                });
+                let secret = fields.rest().to_vec();
+                if !KEY_LENGTHS.contains(&secret.len()) {
+                    return Err(Malformed::Length);
+                }
+                self.key = Some(CancelKey { process, secret });
                 Ok(None)
             }
             (b'Z', State::AwaitingReady) => Ok(Some(self.ready(bytes, io))),
@@ -171,65 +202,6 @@ impl Login {
                 "a login message of the service came out of turn",
             ))),
         }
-    }
-
-    fn authentication(
-        &mut self,
-        bytes: &[u8],
-        io: &mut Buffers,
-    ) -> Result<Option<Next>, Malformed> {
-        let mut fields = Fields::of_frame(bytes);
-        let next = match (fields.int32()?, &mut self.state) {
-            // The server proves itself in SCRAM's last message; an impostor could let us
-            // in unasked and be told the agent's statements.
-            (0, State::Proven) => {
-                self.state = State::AwaitingReady;
-                None
-            }
-            (0, State::Authenticating(_)) => Some(broken(
-                "the service asks for no credential, so it proves nothing either",
-            )),
-            (10, State::Authenticating(secret)) => {
-                let mechanisms = bytes.get(HEADER + 4..).unwrap_or_default();
-                if mechanisms
-                    .split(|&byte| byte == 0)
-                    .any(|name| name == SCRAM_SHA_256.as_bytes())
-                {
-                    let scram = ScramSha256::new(secret.expose(), ChannelBinding::unsupported());
-                    message::sasl_initial(&mut io.to_upstream, SCRAM_SHA_256, scram.message());
-                    self.state = State::Scram(Box::new(scram));
-                    None
-                } else {
-                    Some(broken("the service offers no SCRAM-SHA-256"))
-                }
-            }
-            (11, State::Scram(_)) if rounds(fields.rest()) > ROUNDS_LIMIT => {
-                Some(broken("the service asks for too many rounds of SCRAM"))
-            }
-            (11, State::Scram(scram)) => match scram.update(fields.rest()) {
-                Ok(()) => {
-                    message::sasl_response(&mut io.to_upstream, scram.message());
-                    None
-                }
-                Err(_) => Some(broken("the service's SCRAM message is wrong")),
-            },
-            (12, State::Scram(scram)) => match scram.finish(fields.rest()) {
-                Ok(()) => {
-                    self.state = State::Proven;
-                    None
-                }
-                Err(_) => Some(broken(
-                    "the service could not prove that it knows the credential",
-                )),
-            },
-            (3 | 5, _) => Some(broken(
-                "the service asks for a cleartext or MD5 password; the gate answers only SCRAM",
-            )),
-            _ => Some(broken(
-                "the service asks for an authentication that the gate has not",
-            )),
-        };
-        Ok(next)
     }
 
     fn rejected(&self, bytes: &[u8], io: &mut Buffers) -> Next {
@@ -260,7 +232,7 @@ impl Login {
         let agent = CancelKey {
             // Clients know their own notifications, and who blocks whom, by it.
             process: upstream.process,
-            secret: self.seed.to_le_bytes().iter().copied().take(4).collect(),
+            ..self.agent.clone()
         };
         message::authentication_ok(&mut io.to_agent);
         io.to_agent.extend_from_slice(&self.statuses);
@@ -270,17 +242,6 @@ impl Login {
             CancelKeys { agent, upstream },
             std::mem::take(&mut self.statuses),
         )
-    }
-}
-
-/// `i=` of SCRAM's first server message (RFC 5802, section 7); 0 if it has none, which is
-/// not for us to find wrong.
-fn rounds(message: &[u8]) -> u32 {
-    let attributes = message.split(|&byte| byte == b',');
-    let mut rounds = attributes.filter_map(|attribute| attribute.strip_prefix(b"i="));
-    match rounds.next().map(std::str::from_utf8) {
-        Some(Ok(rounds)) => rounds.parse().unwrap_or(u32::MAX),
-        _ => 0,
     }
 }
 

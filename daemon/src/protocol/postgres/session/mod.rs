@@ -16,7 +16,10 @@ use std::sync::Arc;
 use super::analyse::Cache;
 use super::codec::message::ErrorMessage;
 use super::enforce;
-use crate::protocol::{Answer, Buffers, CloseReason, Expulsion, Outcome, Refusal, Session, Step};
+use crate::policy::Auth;
+use crate::protocol::{
+    Answer, Buffers, CancelKey, CloseReason, Expulsion, Outcome, Refusal, Session, Step,
+};
 use crate::types::ConnectionId;
 use login::Login;
 use relay::Relay;
@@ -36,6 +39,8 @@ pub struct Settings {
     pub search_path: Option<Vec<String>>,
     /// Whether the upstream connection must be TLS.
     pub tls: bool,
+    /// How the gate may log in.
+    pub auth: Vec<Auth>,
     /// The longest message that the gate holds, in bytes.
     pub message_limit: usize,
 }
@@ -52,8 +57,8 @@ enum State {
 pub struct PostgresSession {
     settings: Arc<Settings>,
     cache: Arc<Cache>,
-    /// Unpredictable; for the agent's cancel key and the decoys' two marks.
-    seeds: [u64; 3],
+    /// Unpredictable; for the agent's cancel key (process, secret) and the decoys' two marks.
+    seeds: [u64; 7],
     connection: ConnectionId,
     state: State,
     /// What still ran when the relay was closed.
@@ -65,7 +70,7 @@ impl PostgresSession {
     pub fn new(
         settings: Arc<Settings>,
         cache: Arc<Cache>,
-        seeds: [u64; 3],
+        seeds: [u64; 7],
         connection: ConnectionId,
     ) -> Self {
         Self {
@@ -106,7 +111,8 @@ impl PostgresSession {
                 login::Next::Step(step) => Some(step),
                 login::Next::Done(keys, statuses) => {
                     let cache = Arc::clone(&self.cache);
-                    let [_, decoys @ ..] = self.seeds;
+                    let [.., text, portal] = self.seeds;
+                    let decoys = [text, portal];
                     match Relay::open(&self.settings, cache, decoys, self.connection, &statuses) {
                         Ok(relay) => {
                             self.state = State::Relay(Box::new(relay));
@@ -142,8 +148,8 @@ impl PostgresSession {
         self.state = match std::mem::replace(&mut self.state, closed) {
             State::Dialling(accepted) => State::Login(Login::start(
                 accepted.upstream,
-                self.settings.tls,
-                self.seeds[0],
+                &self.settings,
+                agent_key(self.seeds, accepted.long_key),
                 io,
             )),
             other => other,
@@ -152,6 +158,16 @@ impl PostgresSession {
 
     fn refused(&mut self, refusal: &Refusal, io: &mut Buffers) {
         self.close(Some(&enforce::refusal(refusal)), CloseReason::Refused, io);
+    }
+}
+
+/// The key that the agent gets: 4 bytes, or with protocol 3.2 as many as PostgreSQL 18's.
+fn agent_key([process, secret @ .., _, _]: [u64; 7], long: bool) -> CancelKey {
+    let [a, b, c, d, ..] = process.to_be_bytes();
+    let secret = secret.into_iter().flat_map(u64::to_le_bytes);
+    CancelKey {
+        process: i32::from_be_bytes([a, b, c, d]) & i32::MAX,
+        secret: secret.take(if long { 32 } else { 4 }).collect(),
     }
 }
 
@@ -165,12 +181,22 @@ impl Session for PostgresSession {
     }
 
     fn answer(&mut self, answer: Answer, io: &mut Buffers) {
+        let awaited = match &self.state {
+            State::Dialling(_) => matches!(answer, Answer::Dialled | Answer::Refused(_)),
+            State::Login(login) => login.awaits(&answer),
+            State::Relay(relay) => matches!(answer, Answer::Verdict(_)) && relay.is_judging(),
+            State::Startup(_) | State::Closing(_) => false,
+        };
+        if !awaited {
+            return self.close(None, CloseReason::Refused, io);
+        }
         match (answer, &mut self.state) {
+            (Answer::AgentSecured, State::Startup(startup)) => startup.secured(),
             (Answer::Dialled, State::Dialling(_)) => self.dialled(io),
             (Answer::Refused(refusal), State::Dialling(_) | State::Login(_)) => {
                 self.refused(&refusal, io);
             }
-            (Answer::Secured, State::Login(login)) => login.secured(),
+            (Answer::Secured(binding), State::Login(login)) => login.secured(binding),
             (Answer::Credential(credential), State::Login(login)) => {
                 login.credential(credential, io);
             }
@@ -194,6 +220,13 @@ impl Session for PostgresSession {
 
     fn is_waiting(&self) -> bool {
         matches!(&self.state, State::Relay(relay) if relay.is_waiting())
+    }
+
+    fn holds(&self) -> usize {
+        match &self.state {
+            State::Relay(relay) => relay.holds(),
+            _ => 0,
+        }
     }
 
     fn abandon(&mut self) -> Vec<Outcome> {

@@ -5,6 +5,7 @@
 //! [`Pipeline::portal`] returns is the one that the server would run; an answer that does
 //! not fit the queue is [`OutOfOrder`] and ends the session, so that the two never part.
 
+mod data;
 mod kept;
 mod names;
 mod reading;
@@ -207,27 +208,41 @@ impl Pipeline {
         Ok(())
     }
 
-    /// RowDescription or NoData: the last answer to a Describe, or part of a query's.
-    pub(super) fn described(&mut self) -> Result<(), OutOfOrder> {
+    /// RowDescription with so many fields, or NoData: the last answer to a Describe, or the
+    /// former in a query's.
+    pub(super) fn described(&mut self, fields: Option<u16>) -> Result<(), OutOfOrder> {
         match self.front() {
             Some(Expect::Describe) => {
                 self.owed.pop_front();
                 Ok(())
             }
-            Some(Expect::Query(_) | Expect::Execute(_)) => Ok(()),
+            Some(Expect::Query(run)) if fields.is_some() && !run.copying_out => {
+                run.fields = fields;
+                Ok(())
+            }
+            _ => Err(OutOfOrder),
+        }
+    }
+
+    /// ParameterDescription: the first answer to a Describe of a statement.
+    pub(super) fn parameters_described(&mut self) -> Result<(), OutOfOrder> {
+        match self.front() {
+            Some(Expect::Describe) => Ok(()),
             _ => Err(OutOfOrder),
         }
     }
 
     /// CommandComplete, EmptyQueryResponse, PortalSuspended or FunctionCallResponse: ends
     /// an Execute.
-    pub(super) fn command_ended(&mut self) -> Result<Option<Outcome>, OutOfOrder> {
+    pub(super) fn command_ended(&mut self, tag: u8) -> Result<Option<Outcome>, OutOfOrder> {
         match self.front() {
-            Some(Expect::Query(run)) => {
+            Some(Expect::Query(run) | Expect::Execute(run)) if run.copying_out => Err(OutOfOrder),
+            Some(Expect::Query(run)) if tag != b's' => {
                 run.ended = true;
+                run.fields = None;
                 Ok(None)
             }
-            Some(Expect::Execute(_)) => match self.pop() {
+            Some(Expect::Execute(_)) if tag != b'V' => match self.pop() {
                 Some(Expect::Execute(run)) => {
                     self.settle(&run);
                     Ok(Some(run.outcome(false)))
@@ -238,11 +253,12 @@ impl Pipeline {
         }
     }
 
-    /// CopyInResponse or CopyBothResponse: it ends with the next CopyDone or CopyFail, and
+    /// CopyInResponse: it ends with the next CopyDone or CopyFail, and
     /// the server ignores each Sync before that.
     pub(super) fn copy_in_began(&mut self) -> Result<(), OutOfOrder> {
-        if self.running().is_none() {
-            return Err(OutOfOrder);
+        match self.running() {
+            Some(run) if run.may_copy_in() && !run.copying_out => {}
+            _ => return Err(OutOfOrder),
         }
         let is_end = |entry: &Entry| matches!(entry.expect, Expect::CopyEnd);
         let end = self.owed.iter().position(is_end);
@@ -278,6 +294,7 @@ impl Pipeline {
             Some(Expect::Query(run)) => {
                 run.sqlstate = Some(sqlstate.into());
                 run.ended = true;
+                run.copying_out = false;
                 return Ok(Vec::new());
             }
             // The transaction could not be committed.

@@ -5,13 +5,14 @@
 //! Rows are passed on as they stream in and are never held whole.
 
 mod agent;
+mod shape;
 mod texts;
 mod upstream;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 
 use super::Settings;
 use super::pipeline::{OutOfOrder, Pipeline};
@@ -154,9 +155,19 @@ impl Relay {
         Ok(self.steps.pop_front().unwrap_or(Step::Idle))
     }
 
+    /// Whether a message waits for its verdict.
+    pub(super) fn is_judging(&self) -> bool {
+        self.held.is_some()
+    }
+
     /// Whether what the agent has sent waits for an answer of the upstream.
     pub(super) fn is_waiting(&self) -> bool {
         self.waiting.is_some()
+    }
+
+    /// Bytes of the operations that its names and unanswered messages stand for.
+    pub(super) fn holds(&self) -> usize {
+        self.pipeline.account().bytes()
     }
 
     fn request(&self, number: u64) -> RequestId {
@@ -182,11 +193,16 @@ fn malformed(_: Malformed) -> Fault {
     Fault::agent("a message that does not follow the protocol")
 }
 
-/// Moves bytes without copying them where the target is empty.
-fn pass(target: &mut BytesMut, bytes: BytesMut) {
-    if target.is_empty() {
-        *target = bytes;
+/// Bytes that are copied rather than handed over: a copy of so few costs less than new
+/// memory for the next ones.
+const COPIED: usize = 8 * 1024;
+
+/// Moves the first `len` bytes; many of them without copying where the target is empty.
+fn pass(target: &mut BytesMut, source: &mut BytesMut, len: usize) {
+    if len > COPIED && target.is_empty() {
+        *target = source.split_to(len);
     } else {
-        target.extend_from_slice(&bytes);
+        target.extend_from_slice(source.get(..len).unwrap_or_default());
+        source.advance(len);
     }
 }

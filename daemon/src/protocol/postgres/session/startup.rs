@@ -1,9 +1,11 @@
 //! The agent's side of the start-up: what it may ask for, and what the upstream is told.
 //!
-//! TLS and GSSAPI are answered "no" (the connection never leaves the host). No password
-//! is asked. Settings that change how a statement is read are pinned, so that the server
-//! reads what the gate judged; another setting that is not harmless is an effect, judged
-//! before anything is dialled.
+//! TLS is there for who asks for it, GSSAPI is answered "no". No password is asked. Settings
+//! that change how a statement is read are pinned, so that the server reads what the gate
+//! judged; another setting that is not harmless is an effect, judged before anything is
+//! dialled.
+
+mod encryption;
 
 use super::Settings;
 use crate::protocol::postgres::analyse;
@@ -11,11 +13,15 @@ use crate::protocol::postgres::codec::Malformed;
 use crate::protocol::postgres::codec::message::{self, ErrorMessage};
 use crate::protocol::postgres::codec::startup::{Packet, read};
 use crate::protocol::{Buffers, CloseReason, Opening, Step};
+use encryption::Encryption;
+
+/// The newest minor version of protocol 3 that agents may speak; 3.1 was never used.
+const NEWEST_MINOR: u16 = 2;
 
 /// Waits for the agent's StartupMessage.
 #[derive(Debug, Default)]
 pub(super) struct Startup {
-    declined: u8,
+    encryption: Encryption,
 }
 
 /// A start-up that the gate accepts.
@@ -24,6 +30,8 @@ pub(super) struct Accepted {
     pub(super) opening: Opening,
     /// The parameters of the gate's own StartupMessage.
     pub(super) upstream: Vec<(String, String)>,
+    /// Whether the agent's protocol has long cancel keys: it is 3.2.
+    pub(super) long_key: bool,
 }
 
 pub(super) enum Next {
@@ -33,7 +41,15 @@ pub(super) enum Next {
 }
 
 impl Startup {
+    /// The handshake that it asked for is done.
+    pub(super) fn secured(&mut self) {
+        self.encryption.secured();
+    }
+
     pub(super) fn advance(&mut self, settings: &Settings, io: &mut Buffers) -> Next {
+        if let Some(step) = self.encryption.before(&io.from_agent) {
+            return Next::Step(step);
+        }
         loop {
             let (packet, len) = match read(&io.from_agent) {
                 Ok(Some(found)) => found,
@@ -42,12 +58,15 @@ impl Startup {
             };
             drop(io.from_agent.split_to(len));
             match packet {
-                // libpq may ask for one kind of encryption, then the other, then plain.
-                Packet::Ssl | Packet::Gssenc if self.declined < 2 => {
-                    self.declined += 1;
-                    io.to_agent.extend_from_slice(b"N");
-                }
-                Packet::Ssl | Packet::Gssenc => return unreadable(Malformed::Startup),
+                Packet::Ssl => match self.encryption.asked_for_tls(io) {
+                    Ok(Some(step)) => return Next::Step(step),
+                    Ok(None) => {}
+                    Err(error) => return error.into(),
+                },
+                Packet::Gssenc => match self.encryption.asked_for_gssapi(io) {
+                    Ok(()) => {}
+                    Err(error) => return error.into(),
+                },
                 Packet::Cancel(key) => return Next::Step(Step::Cancel(key)),
                 Packet::Startup { minor, parameters } => {
                     return accept(minor, parameters, settings, io);
@@ -85,7 +104,7 @@ fn accept(
             "user" => opening.user.clone_from(value),
             "database" => opening.database.clone_from(value),
             "replication" if is_off(value) => {}
-            "replication" => return refuse(refused_setting("replication")),
+            "replication" => return refuse(replication()),
             "options" => {
                 if let Err(error) = command_line(value, &mut upstream, &mut opening) {
                     return refuse(error);
@@ -115,10 +134,16 @@ fn accept(
         return refuse(wrong_database(&opening.database, &settings.databases));
     }
     upstream.push(("database".to_owned(), opening.database.clone()));
-    if minor > 0 || !unknown.is_empty() {
-        message::negotiate_version(&mut io.to_agent, &unknown);
+    // As PostgreSQL 18 does it: what is older than the newest is spoken as it was asked for.
+    let spoken = minor.min(NEWEST_MINOR);
+    if spoken < minor || !unknown.is_empty() {
+        message::negotiate_version(&mut io.to_agent, spoken, &unknown);
     }
-    Next::Accepted(Accepted { opening, upstream })
+    Next::Accepted(Accepted {
+        opening,
+        upstream,
+        long_key: spoken >= 2,
+    })
 }
 
 /// The settings of `options`.
@@ -190,6 +215,15 @@ fn refused_setting(name: &str) -> ErrorMessage {
         format!("the gate does not let an agent set \"{name}\" at start-up"),
     );
     error.hint = "Leave it out; settings go as `-c name=value`.".into();
+    error
+}
+
+fn replication() -> ErrorMessage {
+    let mut error = ErrorMessage::fatal(
+        "42501",
+        "the gate opens no replication connections: what they stream can't be judged",
+    );
+    error.hint = "Read the tables with SQL; leave `replication` out.".into();
     error
 }
 

@@ -2,8 +2,11 @@ mod attacks;
 mod bench;
 mod limits;
 mod names;
+mod odd_texts;
 mod prepared;
 mod reading;
+mod states;
+mod whole;
 
 use std::sync::Arc;
 
@@ -113,8 +116,14 @@ fn an_earlier_error_makes_the_server_skip_a_decoy_too() {
 
 #[test]
 fn a_sync_inside_copy_in_gets_no_answer() {
-    let mut bench = Bench::new();
-    let messages = [parse("", GOOD), bind("", ""), execute(""), sync()].concat();
+    let mut bench = Bench::with(&POLICY.replace("[sql.select]", "[sql.copy_in, sql.insert]"));
+    let messages = [
+        parse("", "COPY orders FROM STDIN"),
+        bind("", ""),
+        execute(""),
+        sync(),
+    ]
+    .concat();
     bench.agent(&messages);
     let answers = [frame(b'1', b""), frame(b'2', b""), frame(b'G', &[0, 0, 0])].concat();
     bench.upstream(&answers);
@@ -201,7 +210,7 @@ fn the_startup_is_refused_before_anything_is_dialled() {
     for (parameters, code) in cases {
         let cache = Arc::new(Cache::new(10, 1000));
         let connection = ConnectionId::next();
-        let mut session = PostgresSession::new(Arc::new(settings()), cache, [1, 2, 3], connection);
+        let mut session = PostgresSession::new(Arc::new(settings()), cache, SEEDS, connection);
         let mut io = Buffers::default();
         let mut packet = u32::try_from(parameters.len() + 8)
             .expect("short")

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 
 use super::texts::may_change_reading;
-use super::{Fault, Relay, malformed};
+use super::{Fault, Relay, malformed, pass};
 use crate::policy::{Effect, Verb};
-use crate::protocol::postgres::codec::message::ErrorMessage;
+use crate::protocol::postgres::codec::message::{self, ErrorMessage};
 use crate::protocol::postgres::codec::{Fields, HEADER, Malformed, whole};
 use crate::protocol::postgres::enforce::{self, Denied};
 use crate::protocol::postgres::session::pipeline::{Expect, Fill, Kept, Lookup, Run};
@@ -22,9 +22,10 @@ const MAX_NAME: usize = 63;
 /// Flush: the server sends the answers that it still keeps back.
 const FLUSH: [u8; 5] = [b'H', 0, 0, 0, 4];
 
-/// A message that waits for its verdict, and how it goes on.
+/// A message that waits for its verdict, and how it goes on. Until then it stays where it
+/// is: at the front of what has come from the agent.
 pub(in super::super) struct Held {
-    frame: BytesMut,
+    len: usize,
     number: u64,
     kind: Kind,
     /// As its text says.
@@ -73,10 +74,10 @@ impl Relay {
                     self.waiting = self.pipeline.next();
                     return Ok(());
                 }
-                Taken::Done => drop(io.from_agent.split_to(frame.len)),
+                Taken::Done => io.from_agent.advance(frame.len),
                 Taken::Held(held) => {
-                    let frame = io.from_agent.split_to(frame.len);
-                    self.ask(Held { frame, ..held });
+                    let len = frame.len;
+                    self.ask(Held { len, ..held });
                     return Ok(());
                 }
             }
@@ -132,6 +133,9 @@ impl Relay {
             // The server skips everything up to Sync; so does the gate.
             b'Q' | b'P' | b'B' | b'E' | b'D' | b'C' | b'F' | b'H' | b'd' | b'c' | b'f'
                 if self.pipeline.skipping() => {}
+            b'Q' | b'P' | b'B' | b'E' | b'D' | b'C' | b'F' if self.pipeline.may_be_copying_in() => {
+                return Ok(self.wait_for_copy(up));
+            }
             b'Q' => return self.take_query(frame),
             b'P' => return self.take_parse(frame),
             b'B' => return self.take_bind(frame, up),
@@ -152,6 +156,18 @@ impl Relay {
     fn forward(&mut self, frame: &[u8], up: &mut BytesMut, expect: Expect) {
         up.extend_from_slice(frame);
         self.pipeline.push(expect);
+    }
+
+    /// A message behind a COPY FROM STDIN. Where the server waits for data, it would end the
+    /// COPY with an error and lose the message; so the gate ends it, and goes on behind it.
+    fn wait_for_copy(&mut self, up: &mut BytesMut) -> Taken {
+        if self.pipeline.copying_in() {
+            message::copy_fail(up, "another message came in the place of data");
+            self.pipeline.push(Expect::CopyEnd);
+        } else {
+            up.extend_from_slice(&FLUSH);
+        }
+        Taken::Wait
     }
 
     fn take_query(&mut self, frame: &[u8]) -> Result<Taken, Fault> {
@@ -246,7 +262,7 @@ impl Relay {
         };
         self.operations += 1;
         Taken::Held(Held {
-            frame: BytesMut::new(),
+            len: 0,
             number: self.operations,
             kind,
             operation,
@@ -299,8 +315,10 @@ impl Relay {
         });
         let operation = held.operation.clone();
         let expect = match &held.kind {
-            Kind::Query => Expect::Query(Run::new(held.number, operation)),
-            Kind::Execute => Expect::Execute(Run::new(held.number, operation)),
+            Kind::Query => Expect::Query(Run::new(held.number, operation, &held.judged.effects)),
+            Kind::Execute => {
+                Expect::Execute(Run::new(held.number, operation, &held.judged.effects))
+            }
             Kind::Parse(name) => Expect::Parse {
                 name: name.clone(),
                 operation,
@@ -308,13 +326,14 @@ impl Relay {
         };
         match denial {
             None => {
-                io.to_upstream.extend_from_slice(&held.frame);
+                pass(&mut io.to_upstream, &mut io.from_agent, held.len);
                 self.pipeline.push(expect);
                 if !matches!(held.kind, Kind::Parse(_)) && may_change_reading(&held.judged) {
                     self.pipeline.reading_may_change();
                 }
             }
             Some(error) => {
+                io.from_agent.advance(held.len);
                 let denied = match &held.kind {
                     Kind::Query => Denied::Query,
                     Kind::Parse(name) => Denied::Parse(name),

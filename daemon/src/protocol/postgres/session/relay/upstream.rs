@@ -1,9 +1,9 @@
 //! From the upstream to the agent: messages are counted and passed on; a decoy's error is
 //! replaced by the denial that it stands for.
 
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
 
-use super::{Fault, Relay, ServerEncoding, pass};
+use super::{Fault, Relay, ServerEncoding, pass, shape};
 use crate::protocol::postgres::codec::message::ErrorMessage;
 use crate::protocol::postgres::codec::{Fields, Frame, HEADER, head};
 use crate::protocol::postgres::enforce::error_field;
@@ -38,8 +38,10 @@ impl Relay {
                 Err(_) => break Err(Fault::upstream("a message with an impossible length")),
             };
             if streams(frame.tag) {
-                if self.pipeline.running().is_none() {
-                    break Err(Fault::upstream("rows that nobody asked for"));
+                match self.may_stream(frame, rest) {
+                    Ok(true) => {}
+                    Ok(false) => break Ok(()),
+                    Err(fault) => break Err(fault),
                 }
                 self.count(frame);
                 self.passing = frame.len;
@@ -54,7 +56,7 @@ impl Relay {
             match self.take_answer(frame, bytes) {
                 Ok(Passed::AsItIs) => ready += frame.len,
                 Ok(Passed::Instead(replacement)) => {
-                    pass(&mut io.to_agent, io.from_upstream.split_to(ready));
+                    pass(&mut io.to_agent, &mut io.from_upstream, ready);
                     ready = 0;
                     io.from_upstream.advance(frame.len);
                     if let Some(replacement) = replacement {
@@ -65,13 +67,24 @@ impl Relay {
             }
         };
         if ready > 0 {
-            pass(&mut io.to_agent, io.from_upstream.split_to(ready));
-        }
-        if io.from_upstream.is_empty() {
-            // Lets the connection reuse or release the memory.
-            io.from_upstream = BytesMut::new();
+            pass(&mut io.to_agent, &mut io.from_upstream, ready);
         }
         result
+    }
+
+    /// Whether rows or data may come now; false where that can't be told yet.
+    fn may_stream(&mut self, frame: Frame, bytes: &[u8]) -> Result<bool, Fault> {
+        let unasked = |_| Fault::upstream("rows or data that nobody asked for");
+        if frame.tag == b'd' {
+            return self.pipeline.copy_data().map(|()| true).map_err(unasked);
+        }
+        if frame.len < HEADER + 2 {
+            return Err(Fault::upstream("a row without a number of fields"));
+        }
+        match bytes.get(HEADER..).and_then(shape::count) {
+            Some((fields, _)) => self.pipeline.row(fields).map(|()| true).map_err(unasked),
+            None => Ok(false),
+        }
     }
 
     fn count(&mut self, frame: Frame) {
@@ -85,6 +98,12 @@ impl Relay {
 
     /// One whole message, and whether the agent gets it.
     fn take_answer(&mut self, frame: Frame, bytes: &[u8]) -> Result<Passed, Fault> {
+        let body = bytes.get(HEADER..).unwrap_or_default();
+        if !shape::fits(frame.tag, body) {
+            return Err(Fault::upstream(
+                "a message that does not have the shape of its type",
+            ));
+        }
         self.count(frame);
         match frame.tag {
             b'1'..=b'3' => self.pipeline.completed(frame.tag)?,
@@ -92,23 +111,33 @@ impl Relay {
                 if let Some(run) = self.pipeline.running() {
                     run.affected = run.affected.saturating_add(affected(bytes));
                 }
-                let ended = self.pipeline.command_ended()?;
+                if frame.tag == b'V' {
+                    self.pipeline.function_returned()?;
+                }
+                let ended = self.pipeline.command_ended(frame.tag)?;
                 self.finish(ended);
             }
-            b'T' | b'n' => self.pipeline.described()?,
+            b'T' => self.pipeline.described(shape::fields(body))?,
+            b'n' => self.pipeline.described(None)?,
+            b't' => self.pipeline.parameters_described()?,
             b'E' => return self.take_error(bytes),
             b'Z' => {
                 let status = bytes.get(HEADER).copied().unwrap_or_default();
                 let ended = self.pipeline.ready(status)?;
                 self.finish(ended);
             }
-            b'G' | b'W' => self.pipeline.copy_in_began()?,
+            b'G' => {
+                self.pipeline.copy_in_began()?;
+                // A message that waits behind the COPY is what ends it.
+                self.waiting = None;
+            }
+            b'H' => self.pipeline.copy_out_began()?,
+            b'c' => self.pipeline.copy_out_ended()?,
             // The server may be told to say what it is doing: not with our own words.
             b'N' if self.decoys.shows_in(bytes) => return Ok(Passed::Instead(None)),
             b'S' => self.take_status(bytes)?,
-            // ParameterDescription, copy out, copy done, notices, notifications: nothing to
-            // account for.
-            b't' | b'H' | b'c' | b'N' | b'A' => {}
+            // Notices, notifications: nothing to account for.
+            b'N' | b'A' => {}
             _ => return Err(Fault::upstream("a message of unknown type")),
         }
         Ok(Passed::AsItIs)

@@ -1,3 +1,5 @@
+use bytes::{BufMut, BytesMut};
+
 use super::*;
 use crate::protocol::CancelKey;
 use crate::protocol::postgres::session::tests::settings;
@@ -7,7 +9,7 @@ fn packet(version: i32, body: &[u8]) -> Vec<u8> {
     [&length, &version.to_be_bytes()[..], body].concat()
 }
 
-fn startup(pairs: &[(&str, &str)]) -> Vec<u8> {
+pub(super) fn startup(pairs: &[(&str, &str)]) -> Vec<u8> {
     let mut body: Vec<u8> = pairs
         .iter()
         .flat_map(|(name, value)| format!("{name}\0{value}\0").into_bytes())
@@ -16,8 +18,8 @@ fn startup(pairs: &[(&str, &str)]) -> Vec<u8> {
     packet(196_608, &body)
 }
 
-const SSL: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
-const GSSENC: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 48];
+pub(super) const SSL: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+pub(super) const GSSENC: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 48];
 
 /// What comes of these bytes, and what the agent is told.
 fn said(settings: &Settings, bytes: &[u8]) -> (Next, Buffers) {
@@ -84,37 +86,25 @@ fn a_database_that_is_not_named_is_the_users() {
 #[test]
 fn a_start_is_the_same_however_it_is_cut() {
     let start = startup(&[("user", "agent"), ("database", "shop")]);
-    let bytes = [&SSL[..], &GSSENC, &start, b"Q..."].concat();
+    let bytes = [&GSSENC[..], &start, b"Q..."].concat();
     for cut in 0..bytes.len() {
         let (head, tail) = bytes.split_at(cut);
         let (settings, mut io) = (settings(), Buffers::default());
         let mut state = Startup::default();
         io.from_agent.extend_from_slice(head);
-        let done = SSL.len() + GSSENC.len() + start.len();
+        let done = GSSENC.len() + start.len();
         if cut < done {
             let next = state.advance(&settings, &mut io);
             assert!(matches!(next, Next::Step(Step::Idle)), "cut at {cut}");
-            let answered = cut / 8;
-            assert_eq!(io.to_agent.len(), answered.min(2), "cut at {cut}");
+            assert_eq!(io.to_agent.len(), (cut / 8).min(1), "cut at {cut}");
         }
         io.from_agent.extend_from_slice(tail);
         let next = state.advance(&settings, &mut io);
         assert!(matches!(next, Next::Accepted(_)), "cut at {cut}");
-        assert_eq!(&io.to_agent[..], b"NN");
+        assert_eq!(&io.to_agent[..], b"N");
         assert_eq!(&io.from_agent[..], b"Q...", "what comes behind waits");
         assert_eq!(&io.to_upstream[..], b"");
     }
-}
-
-#[test]
-fn encryption_is_asked_for_twice_at_most() {
-    let bytes = [SSL, GSSENC, SSL].concat();
-    let (next, io) = said(&settings(), &bytes);
-    assert!(matches!(
-        next,
-        Next::Refuse(_, CloseReason::AgentProtocol(_))
-    ));
-    assert_eq!(&io.to_agent[..], b"NN");
 }
 
 #[test]
@@ -129,27 +119,58 @@ fn a_cancel_request_is_passed_on_as_it_is() {
     assert_eq!(&io.to_agent[..], b"");
 }
 
+/// As PostgreSQL 18 answers: NegotiateProtocolVersion only where it speaks less than it was
+/// asked for, or does not know an option; 3.1 is spoken as it is asked for.
 #[test]
-fn a_newer_protocol_is_talked_down_and_its_options_stay_here() {
-    let body = b"user\0a\0_pq_.one\x001st\0_pq_.two\0x\0\0";
-    let (next, io) = said(&settings(), &packet(196_610, body));
-    let Next::Accepted(accepted) = next else {
-        panic!("not accepted")
-    };
-    assert!(
-        accepted
-            .upstream
-            .iter()
-            .all(|(name, _)| !name.starts_with("_pq_"))
-    );
-    let expected = b"v\0\0\0\x1e\0\x03\0\0\0\0\0\x02_pq_.one\0_pq_.two\0";
-    assert_eq!(&io.to_agent[..], expected);
-    let (_, io) = said(&settings(), &packet(196_610, b"user\0a\0\0"));
-    assert_eq!(&io.to_agent[..], b"v\0\0\0\x0c\0\x03\0\0\0\0\0\0");
-    let (_, io) = said(&settings(), &packet(196_608, b"user\0a\0\0"));
-    assert_eq!(&io.to_agent[..], b"");
-    let (next, _) = said(&settings(), &packet(131_072, b"user\0a\0\0"));
-    assert!(matches!(next, Next::Refuse(..)), "protocol 2");
+fn versions_are_negotiated_as_postgresql_18_does() {
+    let two = "_pq_.one\x001st\0_pq_.two\0x\0";
+    for (minor, options, told, long_key) in [
+        (0, "", None, false),
+        (1, "", None, false),
+        (2, "", None, true),
+        (3, "", Some((2, vec![])), true),
+        (9999, "", Some((2, vec![])), true),
+        (0xffff, "", Some((2, vec![])), true),
+        (0, two, Some((0, vec!["_pq_.one", "_pq_.two"])), false),
+        (1, two, Some((1, vec!["_pq_.one", "_pq_.two"])), false),
+        (2, two, Some((2, vec!["_pq_.one", "_pq_.two"])), true),
+        (9999, two, Some((2, vec!["_pq_.one", "_pq_.two"])), true),
+    ] {
+        let body = format!("user\0a\0{options}\0");
+        let (next, io) = said(&settings(), &packet(196_608 + minor, body.as_bytes()));
+        let Next::Accepted(accepted) = next else {
+            panic!("3.{minor} is not accepted")
+        };
+        let sent = |name: &str| accepted.upstream.iter().any(|(sent, _)| sent == name);
+        assert!(!sent("_pq_.one") && !sent("_pq_.two"), "3.{minor}");
+        assert_eq!(accepted.long_key, long_key, "3.{minor}");
+        let mut expected = BytesMut::new();
+        if let Some((minor, options)) = told {
+            message::framed(&mut expected, b'v', |out| {
+                out.put_i32(196_608 + minor);
+                out.put_i32(i32::try_from(options.len()).expect("few"));
+                for option in options {
+                    message::put_text(out, option);
+                }
+            });
+        }
+        assert_eq!(&io.to_agent[..], &expected[..], "3.{minor} {options}");
+    }
+    for version in [
+        0,
+        1,
+        65_536,
+        131_072,
+        196_607,
+        262_144,
+        i32::MAX,
+        i32::MIN,
+        -1,
+    ] {
+        let (next, io) = said(&settings(), &packet(version, b"user\0a\0\0"));
+        assert!(matches!(next, Next::Refuse(..)), "{version}");
+        assert_eq!(&io.to_agent[..], b"");
+    }
 }
 
 #[test]
@@ -168,6 +189,15 @@ fn replication_is_refused() {
         let code = code(&settings(), &[("user", "a"), ("replication", value)]);
         assert_eq!(code == "42501", refused, "{value}");
     }
+    let (next, _) = said(
+        &settings(),
+        &startup(&[("user", "a"), ("replication", "database")]),
+    );
+    let why = |error: &ErrorMessage| error.message.contains("replication");
+    assert!(
+        matches!(&next, Next::Refuse(error, _) if why(error)),
+        "the reason"
+    );
 }
 
 #[test]

@@ -208,6 +208,13 @@ fn a_function_by_number_is_not_known() {
         "{}",
         bench.last_effects()
     );
+    // Where somebody has allowed all that it may be, its answer comes back.
+    let any = "  - {id: f, role: analyst, allow: [sql.unknown, sql.call], on: ['shop/*']}\n";
+    let mut bench = Bench::with(&format!("{WIDE}{any}"));
+    assert_eq!(bench.agent(&call), call);
+    let answer = [frame(b'V', &[0xff; 4]), ready(b'I')].concat();
+    assert_eq!(bench.upstream(&answer), answer);
+    assert_eq!(bench.finished.len(), 1);
 }
 
 #[test]

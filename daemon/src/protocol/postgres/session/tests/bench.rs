@@ -6,10 +6,13 @@ use bytes::BytesMut;
 
 use super::super::relay::Relay;
 use super::super::*;
-use crate::policy::{Policy, Request};
+use crate::policy::{Auth, Policy, Request};
 use crate::protocol::postgres::codec::message;
 use crate::protocol::{Outcome, Question, Verdict};
 use crate::types::{ConnectionId, Principal, ServiceName};
+
+/// The last two are those of the decoys.
+pub(super) const SEEDS: [u64; 7] = [1, 2, 3, 4, 5, 7, 8];
 
 pub(super) const POLICY: &str = "
 version: 1
@@ -27,6 +30,7 @@ pub(in super::super) fn settings() -> Settings {
         databases: Vec::new(),
         search_path: Some(vec!["public".into()]),
         tls: false,
+        auth: vec![Auth::ScramSha256],
         message_limit: 10_000,
     }
 }

@@ -120,10 +120,10 @@ fn a_count_that_overflows_is_a_big_count() {
 fn session_inside_a_row() -> (PostgresSession, Buffers) {
     let mut bench = Bench::new();
     bench.agent(&query(GOOD));
-    bench.upstream(&[b'D', 0, 0, 1, 0, b'x']);
+    bench.upstream(&[&whole::described(1)[..], &[b'D', 0, 0, 1, 0, 0, 1]].concat());
     let cache = Arc::new(Cache::new(10, 1000));
     let connection = ConnectionId::next();
-    let mut session = PostgresSession::new(Arc::new(settings()), cache, [1, 2, 3], connection);
+    let mut session = PostgresSession::new(Arc::new(settings()), cache, SEEDS, connection);
     session.state = State::Relay(Box::new(bench.relay));
     (session, Buffers::default())
 }

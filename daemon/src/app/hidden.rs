@@ -128,7 +128,8 @@ mod tests {
                     tls: verify-full, ca: /srv/ca.pem, user: u, credential: {exec: [/opt/give, x]}, \
                     client_cert: /srv/gate.crt, client_key: file:/srv/gate.key}\n  \
                     b: {proto: postgres, at: ['127.0.0.1:1'], tls: disable, user: u, \
-                    credential: file:/srv/secret}\n";
+                    credential: file:/srv/secret, \
+                    users: {v: 'file:/srv/other', w: {exec: [/opt/other]}}}\n";
         let (policy, _) = Policy::from_texts([("p.yaml", text)], 1).expect("policy");
         let text = "identity: {issuers: [{issuer: 'https://i', audience: a, \
                     jwks_file: /srv/keys.json, ca: /srv/issuer.pem}]}\n\
@@ -143,6 +144,7 @@ mod tests {
             "/srv/issuer.pem",
             "/srv/vault.pem",
             "/opt/give",
+            "/opt/other",
         ] {
             assert!(own.kept.contains(&path.into()), "{path}: {:?}", own.kept);
         }
@@ -152,6 +154,7 @@ mod tests {
             "/srv/v/token",
             "/srv/secret",
             "/srv/gate.key",
+            "/srv/other",
         ] {
             assert!(
                 own.hidden.contains(&path.into()),

@@ -105,17 +105,11 @@ fn accept(
             "database" => opening.database.clone_from(value),
             "replication" if is_off(value) => {}
             "replication" => return refuse(replication()),
-            "options" => match options(value) {
-                Some(pairs) => {
-                    for (name, value) in pairs {
-                        if is_special(&name) {
-                            return refuse(refused_setting(&name));
-                        }
-                        setting(name, value, &mut upstream, &mut opening);
-                    }
+            "options" => {
+                if let Err(error) = command_line(value, &mut upstream, &mut opening) {
+                    return refuse(error);
                 }
-                None => return refuse(refused_setting("options")),
-            },
+            }
             name if name.starts_with("_pq_.") => unknown.push(name),
             name => {
                 if name == "application_name" {
@@ -150,6 +144,22 @@ fn accept(
         upstream,
         long_key: spoken >= 2,
     })
+}
+
+/// The settings of `options`.
+fn command_line(
+    text: &str,
+    upstream: &mut Vec<(String, String)>,
+    opening: &mut Opening,
+) -> Result<(), ErrorMessage> {
+    let pairs = options(text).ok_or_else(|| refused_setting("options"))?;
+    for (name, value) in pairs {
+        if is_special(&name) {
+            return Err(refused_setting(&name));
+        }
+        setting(name, value, upstream, opening);
+    }
+    Ok(())
 }
 
 /// What the start-up packet takes for something else than a setting, so that a setting of

@@ -8,6 +8,7 @@ mod build;
 mod build_ebpf;
 mod demo;
 mod demo_steps;
+mod fuzz;
 mod root;
 mod setup;
 mod test;
@@ -40,6 +41,8 @@ enum Task {
     /// Measure pgbench direct, through PgBouncer and through Portcullis; `gate`: what the
     /// kernel hooks cost; `run`: what the start of an agent does (as root).
     Bench(bench::Args),
+    /// Fuzz the PostgreSQL codec and session, each target for a while.
+    Fuzz(fuzz::Args),
     /// Check the rules of the house: arrows, sizes, unsafe, formatting, lints.
     Tidy(tidy::Args),
     /// Test the gate on systemd hosts with other kernels, in virtual machines (as root).
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Task::Demo => demo::run(),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Tidy(args) => tidy::run(&args),
         Task::VmTest(args) => vm_test::run(&args),
     };

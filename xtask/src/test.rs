@@ -1,6 +1,6 @@
 //! `cargo xtask test`: builds, then runs the unit, kernel and end-to-end tests, those in a
-//! virtual machine with BPF LSM (one kernel; `cargo xtask vm-test` has the others), and
-//! closes with plain counts over all of them.
+//! virtual machine with BPF LSM (one kernel; `cargo xtask vm-test` has the others), the fuzz
+//! targets for a minute each, and closes with plain counts over all of them.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -8,12 +8,12 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::test_counts::Counts;
-use crate::{build, root, setup, vm_test};
+use crate::{build, fuzz, root, setup, vm_test};
 
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only the tests whose name contains this, and no virtual machine.
+    /// Only the tests whose name contains this, no virtual machine and no fuzzing.
     filter: Option<String>,
 }
 
@@ -39,6 +39,9 @@ const GROUPS: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// A group that cargo does not run: its counts, and whether it is good.
+type Alone = fn() -> Result<(Counts, bool)>;
+
 /// Runs them all; a failure in one group does not hide the others.
 pub fn run(args: &Args) -> Result<()> {
     root::require(
@@ -59,12 +62,13 @@ pub fn run(args: &Args) -> Result<()> {
             broken.push(*group);
         }
     }
-    if args.filter.is_none() {
-        println!("\n=== tests in the virtual machine ===");
-        let (counts, succeeded) = vm_test::usual()?;
+    let alone: [(&str, Alone); 2] = [("virtual machine", vm_test::usual), ("fuzz", fuzz::usual)];
+    for (group, usual) in alone.into_iter().filter(|_| args.filter.is_none()) {
+        println!("\n=== {group} tests ===");
+        let (counts, succeeded) = usual()?;
         total.add(counts);
         if !succeeded {
-            broken.push("virtual machine");
+            broken.push(group);
         }
     }
     println!("\n{total}");

@@ -1,9 +1,11 @@
 //! TLS towards the agent: each `sslmode` works, `verify-full` proves what it should, and no
 //! trick at the start of a connection gets clear text read as if it were private.
 //!
-//! Seen to fail: with bytes behind the SSLRequest kept, `clear_text_behind_the_request`; with
-//! the name that the agent says signed as it is, `an_unknown_name`; with the check of ALPN
-//! left out, `direct_tls`; with the agent's side never flushed, `large_messages`.
+//! Seen to fail, each by breaking what it is about: all that say something about TLS itself.
+//! Bytes behind the SSLRequest kept, a second request answered, the name that the agent says
+//! signed as it is, ALPN not asked for, the agent's side never flushed, no time limit while
+//! the handshake lasts, an end without close_notify taken for a broken connection, keys that
+//! cancel nothing, a state directory that is not hidden, a key file of mode 0644 taken.
 
 use std::fs;
 use std::path::PathBuf;

@@ -84,7 +84,11 @@ impl Stage {
             daemons.push((Way::Beside, daemon(&binaries, &server)?));
         }
         if !args.baseline {
-            daemons.push((Way::Portcullis, daemon(&build::daemon(true)?, &server)?));
+            let binaries = match &args.binaries {
+                Some(dir) => Binaries::in_dir(dir)?,
+                None => build::daemon(true)?,
+            };
+            daemons.push((Way::Portcullis, daemon(&binaries, &server)?));
         }
         Ok(Self {
             server,

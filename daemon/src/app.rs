@@ -286,6 +286,7 @@ fn limits(config: &Config) -> Limits {
         connections: usize::try_from(config.limits.connections).unwrap_or(usize::MAX),
         startup: Duration::from_secs(config.limits.startup_seconds),
         message: config.limits.message_bytes,
+        memory: config.limits.memory_bytes,
     }
 }
 

@@ -186,6 +186,8 @@ pub struct Limits {
     pub startup_seconds: u64,
     /// Longest message that is held, in bytes.
     pub message_bytes: usize,
+    /// What all connections together hold of messages, beside 64 KiB for each, in bytes.
+    pub memory_bytes: usize,
     /// Agent sessions at once.
     pub sessions: usize,
     /// Seconds that connections get to end when the daemon stops.
@@ -236,6 +238,7 @@ impl Default for Limits {
             connections: 10_000,
             startup_seconds: 10,
             message_bytes: 16 * 1024 * 1024,
+            memory_bytes: 256 * 1024 * 1024,
             sessions: 1000,
             drain_seconds: 5,
         }
@@ -308,6 +311,9 @@ impl Config {
         self.vault.check()?;
         if self.limits.message_bytes < 1024 || self.limits.message_bytes > 1 << 30 {
             return Err("limits.message_bytes: must be from 1024 to 1073741824".into());
+        }
+        if self.limits.memory_bytes < 2 * self.limits.message_bytes {
+            return Err("limits.memory_bytes: must be at least twice limits.message_bytes".into());
         }
         check_all(&self.identity.issuers).map_err(|error| error.to_string())
     }

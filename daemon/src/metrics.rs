@@ -1,7 +1,7 @@
 //! Counters for `GET /metrics`, in Prometheus's text format (version 0.0.4).
 //!
-//! Counting is one atomic addition, after a look-up by a key. On a connection's path the
-//! key is made without allocating; only the first event of a key allocates. What others count themselves
+//! Counting is one atomic addition, after a look-up by a key, which is done once for what is
+//! counted with each operation. Only the first event of a key allocates. What others count themselves
 //! (open connections, sessions, the audit log's failures) comes as [`Gauges`] when it is
 //! asked for. Absent on purpose: histograms, and labels whose values an agent chooses.
 
@@ -9,13 +9,13 @@ use std::collections::HashMap;
 use std::fmt::{Display, Write};
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::types::ServiceName;
 
 /// One number for each key.
 #[derive(Debug)]
-struct Counts<K>(RwLock<HashMap<K, AtomicU64>>);
+struct Counts<K>(RwLock<HashMap<K, Arc<AtomicU64>>>);
 
 impl<K> Default for Counts<K> {
     fn default() -> Self {
@@ -31,8 +31,13 @@ impl<K: Eq + Hash + Ord> Counts<K> {
             return;
         }
         drop(counts);
+        self.of(key).fetch_add(number, Ordering::Relaxed);
+    }
+
+    /// The number itself, for whoever adds to it often.
+    fn of(&self, key: K) -> Arc<AtomicU64> {
         let mut counts = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        *counts.entry(key).or_default().get_mut() += number;
+        Arc::clone(counts.entry(key).or_default())
     }
 
     /// One line for each key, in order; `labels` says what stands between the braces.
@@ -60,6 +65,17 @@ pub struct Metrics {
     events_lost: AtomicU64,
 }
 
+/// One count of decisions.
+#[derive(Debug, Clone)]
+pub struct Decisions(Arc<AtomicU64>);
+
+impl Decisions {
+    /// One more.
+    pub fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// What is asked for when the metrics are.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Gauges {
@@ -80,9 +96,10 @@ pub struct Gauges {
 }
 
 impl Metrics {
-    /// An operation was judged; `decision` is `allow` or `deny`.
-    pub fn decided(&self, service: &ServiceName, decision: &'static str) {
-        self.decisions.add((service.clone(), decision), 1);
+    /// Counts the operations of a service that were judged so; `decision` is `allow` or
+    /// `deny`.
+    pub fn decisions(&self, service: &ServiceName, decision: &'static str) -> Decisions {
+        Decisions(self.decisions.of((service.clone(), decision)))
     }
 
     /// A connection reached the gate.
@@ -213,9 +230,9 @@ mod tests {
     #[test]
     fn what_was_counted_is_told_with_its_labels() {
         let metrics = Metrics::default();
-        metrics.decided(&"shop".into(), "allow");
-        metrics.decided(&"shop".into(), "allow");
-        metrics.decided(&"shop".into(), "deny");
+        metrics.decisions(&"shop".into(), "allow").add();
+        metrics.decisions(&"shop".into(), "allow").add();
+        metrics.decisions(&"shop".into(), "deny").add();
         metrics.gate_refused("connect4", "not TCP");
         metrics.refused("no \"service\"");
         metrics.dns_refused("not a query");

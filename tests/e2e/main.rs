@@ -5,6 +5,7 @@
 
 mod audit;
 mod bindings;
+mod bounded;
 mod connections;
 mod containers;
 mod credential;

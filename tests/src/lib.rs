@@ -12,6 +12,7 @@ pub mod cgroup;
 pub mod daemon;
 pub mod issuer;
 pub mod leftovers;
+pub mod memory;
 pub mod netns;
 pub mod paths;
 pub mod pgbouncer;

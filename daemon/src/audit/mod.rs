@@ -10,6 +10,7 @@ mod flood;
 mod record;
 mod sink;
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -17,7 +18,8 @@ use thiserror::Error;
 
 pub use flood::Flood;
 pub use record::{
-    ConnectionContext, Context, DecisionBody, Event, OutcomeBody, Record, RuleBody, SessionContext,
+    ConnectionContext, Context, DecisionBody, DecisionText, Event, Judged, OutcomeBody, Record,
+    RuleBody, SessionContext,
 };
 use sink::file::FileSink;
 use sink::journald::Journal;
@@ -51,13 +53,14 @@ pub fn shortened(text: &str, characters: usize) -> &str {
 
 /// Bytes that wait at most before late records are dropped (and counted).
 const LATE_LIMIT: usize = 1024 * 1024;
+/// Bytes that each thread keeps for the next line at most.
+const LINE_KEPT: usize = 64 * 1024;
 
 struct State {
     file: FileSink,
     /// Late lines, in order.
     late: Vec<u8>,
     late_dropped: u64,
-    line: Vec<u8>,
     /// Writes that failed, since the start.
     failures: u64,
 }
@@ -77,7 +80,6 @@ impl AuditLog {
             file,
             late: Vec::new(),
             late_dropped: 0,
-            line: Vec::new(),
             failures: 0,
         };
         let journal = if journald { Journal::find() } else { None };
@@ -100,48 +102,57 @@ impl AuditLog {
 
     /// Writes a record; when this returns, the line is in the file.
     pub fn append(&self, record: &Record<'_>) -> Result<(), AuditError> {
+        with_line(record, |line| {
+            let mut state = self.state.lock().map_err(|_| AuditError::Poisoned)?;
+            let State {
+                file,
+                late,
+                failures,
+                ..
+            } = &mut *state;
+            file.append(late, line).inspect_err(|_| *failures += 1)?;
+            late.clear();
+            if let Some(journal) = &self.journal {
+                journal.send(record, line.to_vec());
+            }
+            Ok(())
+        })?
+    }
+
+    /// Writes whole lines, as [`Record::write_line`] makes them; the journal gets no copy.
+    pub fn append_lines(&self, lines: &[u8]) -> Result<(), AuditError> {
         let mut state = self.state.lock().map_err(|_| AuditError::Poisoned)?;
         let State {
             file,
             late,
-            line,
             failures,
             ..
         } = &mut *state;
-        line.clear();
-        record.write_line(line)?;
-        let own = line.len();
-        if !late.is_empty() {
-            line.splice(0..0, late.iter().copied());
-        }
-        file.append(line).inspect_err(|_| *failures += 1)?;
+        file.append(late, lines).inspect_err(|_| *failures += 1)?;
         late.clear();
-        if let Some(journal) = &self.journal {
-            journal.send(record, line.split_off(line.len() - own));
-        }
         Ok(())
     }
 
     /// Queues a record of something that has already happened; it is written with the next
     /// [`Self::append`] or [`Self::flush`].
     pub fn append_later(&self, record: &Record<'_>) {
-        let Ok(mut state) = self.state.lock() else {
-            return;
+        let queue = |line: &[u8]| {
+            let Ok(mut state) = self.state.lock() else {
+                return true;
+            };
+            if state.late.len() + line.len() > LATE_LIMIT {
+                return false;
+            }
+            state.late.extend_from_slice(line);
+            if let Some(journal) = &self.journal {
+                journal.send(record, line.to_vec());
+            }
+            true
         };
-        let State {
-            late,
-            late_dropped,
-            line,
-            ..
-        } = &mut *state;
-        line.clear();
-        if record.write_line(line).is_err() || late.len() + line.len() > LATE_LIMIT {
-            *late_dropped += 1;
-            return;
-        }
-        late.extend_from_slice(line);
-        if let Some(journal) = &self.journal {
-            journal.send(record, line.clone());
+        if !with_line(record, queue).unwrap_or(false)
+            && let Ok(mut state) = self.state.lock()
+        {
+            state.late_dropped += 1;
         }
     }
 
@@ -163,7 +174,7 @@ impl AuditLog {
             Record::new(Event::RecordsLost, &Context::default(), &lost).write_line(late)?;
         }
         if !late.is_empty() {
-            if let Err(error) = file.append(late) {
+            if let Err(error) = file.append(late, &[]) {
                 *failures += 1;
                 // The count may grow until it can be written.
                 late.truncate(waiting);
@@ -182,6 +193,22 @@ impl AuditLog {
         state.file = FileSink::open(state.file.path())?;
         Ok(())
     }
+}
+
+/// Renders a record before anybody has to wait for the log, in memory that each thread
+/// keeps for it.
+fn with_line<T>(record: &Record<'_>, work: impl FnOnce(&[u8]) -> T) -> Result<T, AuditError> {
+    thread_local! {
+        static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    let mut line = LINE.take();
+    line.clear();
+    record.write_line(&mut line)?;
+    let done = work(&line);
+    if line.capacity() <= LINE_KEPT {
+        LINE.set(line);
+    }
+    Ok(done)
 }
 
 #[derive(serde::Serialize)]

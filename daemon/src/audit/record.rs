@@ -1,6 +1,7 @@
 //! What a record says. Pure: building one does no I/O beside reading the clock.
 
 use std::fmt::Display;
+use std::io::Write;
 use std::path::Path;
 
 use serde::{Serialize, Serializer};
@@ -175,12 +176,9 @@ pub struct RuleBody<'a> {
     pub line: u32,
 }
 
-/// [`Event::Decision`].
+/// [`Event::Decision`], but for the operation's number.
 #[derive(Debug, Serialize)]
 pub struct DecisionBody<'a> {
-    /// The operation.
-    #[serde(serialize_with = "display")]
-    pub request: RequestId,
     /// `query`, `prepare` or `execute`.
     pub stage: &'static str,
     /// `allow` or `deny`.
@@ -204,6 +202,45 @@ pub struct DecisionBody<'a> {
     pub statement: &'a str,
     /// The roles that were in force.
     pub roles: &'a [crate::types::RoleName],
+}
+
+/// A [`DecisionBody`], rendered once for each time that it is decided anew.
+#[derive(Debug)]
+pub struct DecisionText(String);
+
+impl DecisionText {
+    /// Renders it.
+    ///
+    /// # Errors
+    /// It has no JSON form; a bug.
+    pub fn new(body: &DecisionBody<'_>) -> Result<Self, serde_json::Error> {
+        let text = inner(body);
+        if text.is_empty() {
+            return Err(serde::ser::Error::custom("a decision must be an object"));
+        }
+        Ok(Self(text))
+    }
+
+    /// Bytes that it takes.
+    pub fn size(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// The decision on one operation.
+#[derive(Debug)]
+pub struct Judged<'a> {
+    /// The operation.
+    pub request: RequestId,
+    /// What was decided.
+    pub text: &'a DecisionText,
+}
+
+impl Body for Judged<'_> {
+    fn write(&self, line: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        let Self { request, text } = self;
+        write!(line, "{{\"request\":\"{request}\",{}}}", text.0).map_err(serde_json::Error::io)
+    }
 }
 
 /// [`Event::Outcome`].
@@ -246,6 +283,16 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// The record of a decision.
+    pub fn judged(context: &'a Context, judged: &'a Judged<'a>) -> Self {
+        Self {
+            event: Event::Decision,
+            context,
+            body: judged,
+            fields: Vec::new(),
+        }
+    }
+
     /// Adds a field for `journalctl` to filter by.
     #[must_use]
     pub fn with_field(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -266,7 +313,8 @@ impl<'a> Record<'a> {
     /// Appends the JSON line, newline included.
     pub fn write_line(&self, line: &mut Vec<u8>) -> Result<(), serde_json::Error> {
         let now = jiff::Timestamp::now();
-        line.extend_from_slice(format!("{{\"time\":\"{now:.6}\",\"event\":\"").as_bytes());
+        let head = write!(line, "{{\"time\":\"{now:.6}\",\"event\":\"");
+        head.map_err(serde_json::Error::io)?;
         line.extend_from_slice(self.event.name().as_bytes());
         line.push(b'"');
         if !self.context.json.is_empty() {

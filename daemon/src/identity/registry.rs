@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
 use super::{AgentSession, Ending, Now};
@@ -32,12 +32,17 @@ impl Live {
         self.state.load_full()
     }
 
+    /// The same for a short look, which holds up whoever changes it no more than a copy.
+    pub fn look(&self) -> Guard<Arc<AgentSession>> {
+        self.state.load()
+    }
+
     /// The same, while something may pass from it.
     ///
     /// # Errors
     /// Why nothing may.
-    pub fn alive(&self) -> Result<Arc<AgentSession>, Ending> {
-        let session = self.current();
+    pub fn alive(&self) -> Result<Guard<Arc<AgentSession>>, Ending> {
+        let session = self.look();
         if let Some(ending) = session.ending {
             return Err(ending);
         }

@@ -35,6 +35,14 @@ pub struct Buffers {
     pub to_upstream: BytesMut,
 }
 
+impl Buffers {
+    /// Bytes in all of them.
+    pub fn held(&self) -> usize {
+        let incoming = self.from_agent.len() + self.from_upstream.len();
+        incoming + self.to_agent.len() + self.to_upstream.len()
+    }
+}
+
 /// An operation as the analyser read it; shared by every use of the same text.
 #[derive(Debug)]
 pub struct Operation {
@@ -223,6 +231,9 @@ pub trait Session: Send {
     /// Whether something that the agent has sent waits for an answer of the upstream.
     fn is_waiting(&self) -> bool;
 
+    /// Bytes that it holds beside the buffers, about.
+    fn holds(&self) -> usize;
+
     /// The connection is over: the operations that were still running, for the record.
     fn abandon(&mut self) -> Vec<Outcome>;
 }
@@ -240,4 +251,6 @@ pub enum Expulsion {
     UpstreamGone,
     /// Too many connections.
     TooMany,
+    /// All connections together hold as much as they may.
+    NoMemory,
 }

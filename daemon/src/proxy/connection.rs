@@ -7,7 +7,9 @@ mod admission;
 mod cancel;
 mod drive;
 mod judge;
+mod memo;
 mod open;
+mod outside;
 
 use std::os::fd::AsFd;
 use std::sync::Arc;

@@ -5,9 +5,12 @@
 //! kernel's maps, no session or no service is reset at once. Absent on purpose: any
 //! knowledge of a protocol's bytes.
 
+mod batch;
+mod budget;
 mod cancel;
 mod connection;
 mod destinations;
+mod linger;
 mod listener;
 mod pump;
 mod refusals;
@@ -53,6 +56,8 @@ pub struct Limits {
     pub startup: Duration,
     /// The longest message that is held, in bytes.
     pub message: usize,
+    /// What all connections together hold of messages, beside 64 KiB for each, in bytes.
+    pub memory: usize,
 }
 
 /// What every connection needs. Immutable but for the policy and what follows from it.
@@ -78,12 +83,15 @@ pub struct Proxy {
     /// Bounds.
     pub limits: Limits,
     workers: Workers,
+    budget: budget::Budget,
     cancels: cancel::Cancels,
     tls: TlsClients,
     refusals: RefusalLog,
     /// Of refused connections, by the cgroup of the session; 0 for all that have none.
     flood: Mutex<Flood<CgroupId, ()>>,
     open: AtomicUsize,
+    /// Connections with operations that run.
+    busy: AtomicUsize,
     draining: watch::Sender<bool>,
 }
 
@@ -126,11 +134,13 @@ impl Proxy {
             metrics: parts.metrics,
             limits: parts.limits,
             workers: parts.workers,
+            budget: budget::Budget::new(parts.limits.memory),
             cancels: cancel::Cancels::default(),
             tls: TlsClients::default(),
             refusals: RefusalLog::default(),
             flood: Mutex::new(Flood::new(REFUSALS)),
             open: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
             draining: watch::Sender::new(false),
         }
     }
@@ -148,6 +158,10 @@ impl Proxy {
     /// How many connections are open.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+
+    fn busy(&self) -> usize {
+        self.busy.load(Ordering::Relaxed)
     }
 
     /// Lets running operations end and connections close; waits for it at most `limit`.

@@ -9,14 +9,18 @@ use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::budget::Share;
 use super::stream::Stream;
-use crate::protocol::{Buffers, LONGEST_ANSWER};
+use crate::protocol::{Buffers, LONGEST_ANSWER, Session};
 
 /// Bytes that may wait for a slow reader before the other side is read no more.
 const HIGH_WATER: usize = 256 * 1024;
 /// A read asks for this much at first, and for up to `READ_MOST` when reads come full.
 const READ_LEAST: usize = 4 * 1024;
 const READ_MOST: usize = 128 * 1024;
+
+/// Bytes that an empty buffer keeps for what comes next.
+const KEPT: usize = 2 * READ_LEAST;
 
 /// What happened on the sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +33,8 @@ pub(super) enum Event {
     AgentGone,
     /// The upstream sends no more, or can't be reached.
     UpstreamClosed,
+    /// A message can't be held: all connections together hold as much as they may.
+    NoRoom,
 }
 
 /// How far each direction is.
@@ -39,18 +45,27 @@ pub(super) struct Pump {
     agent_closed: bool,
     /// The longest message of the agent that the session holds back: it must fit.
     agent_limit: usize,
+    /// What this connection holds of the memory of all.
+    share: Share,
+    /// What the session holds beside the buffers.
+    kept: usize,
+    /// The session waits for an answer before it takes more from the agent.
+    waiting: bool,
     upstream_dirty: bool,
     /// It takes no more, but what it has said may still be there to read.
     upstream_deaf: bool,
 }
 
 impl Pump {
-    pub(super) fn new(message_limit: usize) -> Self {
+    pub(super) fn new(message_limit: usize, share: Share) -> Self {
         Self {
             agent_read: READ_LEAST,
             upstream_read: READ_LEAST,
             agent_closed: false,
             agent_limit: message_limit.max(HIGH_WATER),
+            share,
+            kept: 0,
+            waiting: false,
             upstream_dirty: false,
             upstream_deaf: false,
         }
@@ -61,7 +76,14 @@ impl Pump {
         self.agent_closed
     }
 
-    /// Writes and reads whatever can be, once; pending if nothing could.
+    /// What the session holds beside the buffers, in bytes, and whether it waits for an
+    /// answer before it takes more from the agent.
+    pub(super) fn hear(&mut self, session: &dyn Session) {
+        self.kept = session.holds();
+        self.waiting = session.is_waiting();
+    }
+
+    /// Writes whatever can be, and reads once; pending if nothing was read.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -69,32 +91,55 @@ impl Pump {
         agent: &mut TcpStream,
         upstream: Option<&mut Stream>,
     ) -> Poll<Event> {
-        let mut progress = match write(cx, agent, &mut io.to_agent) {
-            Ok(wrote) => wrote,
-            Err(_) => return Poll::Ready(Event::AgentGone),
-        };
+        // What was only written gives the session nothing to do.
+        let mut progress = false;
+        if write(cx, agent, &mut io.to_agent).is_err() {
+            return Poll::Ready(Event::AgentGone);
+        }
         if let Some(upstream) = upstream {
             match self.poll_upstream(cx, io, upstream) {
                 Ok(moved) => progress |= moved,
-                Err(_) => return Poll::Ready(Event::UpstreamClosed),
+                Err(event) => return Poll::Ready(event),
             }
         }
-        let room = io.to_upstream.len() < HIGH_WATER && io.from_agent.len() <= self.agent_limit;
-        if room && !self.agent_closed {
-            match read(cx, agent, &mut io.from_agent, &mut self.agent_read) {
-                Poll::Ready(Ok(0)) => {
-                    self.agent_closed = true;
-                    return Poll::Ready(Event::AgentClosed);
-                }
-                Poll::Ready(Ok(_)) => progress = true,
-                Poll::Ready(Err(_)) => return Poll::Ready(Event::AgentGone),
-                Poll::Pending => {}
+        let open = io.to_upstream.len() < HIGH_WATER && io.from_agent.len() <= self.agent_limit;
+        if open && !self.agent_closed {
+            match self.poll_agent(cx, io, agent) {
+                Ok(moved) => progress |= moved,
+                // What was read just now may make room.
+                Err(Event::NoRoom) if progress => {}
+                Err(event) => return Poll::Ready(event),
             }
         }
         if progress {
-            Poll::Ready(Event::Progress)
-        } else {
-            Poll::Pending
+            return Poll::Ready(Event::Progress);
+        }
+        // Who waits holds little.
+        release(&mut io.from_agent);
+        release(&mut io.from_upstream);
+        self.share.hold(self.kept + io.held());
+        Poll::Pending
+    }
+
+    fn poll_agent(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut Buffers,
+        agent: &mut TcpStream,
+    ) -> Result<bool, Event> {
+        let (held, ahead) = (io.from_agent.len(), io.to_upstream.len());
+        match self.room(io, self.agent_read, held, ahead) {
+            Some(size) => self.agent_read = size,
+            None => return self.no_room(io, self.waiting),
+        }
+        match read(cx, agent, &mut io.from_agent, &mut self.agent_read) {
+            Poll::Ready(Ok(0)) => {
+                self.agent_closed = true;
+                Err(Event::AgentClosed)
+            }
+            Poll::Ready(Ok(_)) => Ok(true),
+            Poll::Ready(Err(_)) => Err(Event::AgentGone),
+            Poll::Pending => Ok(false),
         }
     }
 
@@ -103,11 +148,12 @@ impl Pump {
         cx: &mut Context<'_>,
         io: &mut Buffers,
         upstream: &mut Stream,
-    ) -> io::Result<bool> {
+    ) -> Result<bool, Event> {
         let mut progress = false;
         if !self.upstream_deaf {
             match self.write_upstream(cx, io, upstream) {
-                Ok(wrote) => progress = wrote,
+                // Then it may be told that nothing more will come.
+                Ok(wrote) => progress = wrote && self.agent_closed,
                 // It may have said why before it went.
                 Err(_) => {
                     self.upstream_deaf = true;
@@ -118,15 +164,41 @@ impl Pump {
         if self.upstream_deaf {
             io.to_upstream.clear();
         }
-        if io.to_agent.len() < HIGH_WATER && io.from_upstream.len() <= LONGEST_ANSWER {
+        let open = io.to_agent.len() < HIGH_WATER && io.from_upstream.len() <= LONGEST_ANSWER;
+        if open {
+            let (held, ahead) = (io.from_upstream.len(), io.to_agent.len());
+            match self.room(io, self.upstream_read, held, ahead) {
+                Some(size) => self.upstream_read = size,
+                None => return self.no_room(io, progress).map(|_| progress),
+            }
             match read(cx, upstream, &mut io.from_upstream, &mut self.upstream_read) {
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Poll::Ready(Ok(0) | Err(_)) => return Err(Event::UpstreamClosed),
                 Poll::Ready(Ok(_)) => progress = true,
-                Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => {}
             }
         }
         Ok(progress)
+    }
+
+    /// Where all connections together hold as much as they may: what is on its way out makes
+    /// room, and so do answers that are waited for; else a message is held that has no room.
+    fn no_room(&self, io: &Buffers, waiting: bool) -> Result<bool, Event> {
+        if waiting || !io.to_agent.is_empty() || !io.to_upstream.is_empty() {
+            Ok(false)
+        } else {
+            Err(Event::NoRoom)
+        }
+    }
+
+    /// How much may be read into a buffer that holds `held` bytes, and whose way out holds
+    /// `ahead`; none if there is no room.
+    fn room(&mut self, io: &Buffers, wanted: usize, held: usize, ahead: usize) -> Option<usize> {
+        if self.share.hold(self.kept + io.held() + wanted) {
+            Some(wanted)
+        } else {
+            // So little that it need not be asked for: something always moves.
+            (held < READ_LEAST && ahead == 0).then_some(READ_LEAST)
+        }
     }
 
     fn write_upstream(
@@ -162,10 +234,20 @@ fn write(
         }
     }
     if wrote {
-        // Gives the memory back to whoever reads into it.
-        *bytes = BytesMut::new();
+        release(bytes);
     }
     Ok(wrote)
+}
+
+/// Gives the memory of an empty buffer back if it is much, or shared with another buffer
+/// that can then use all of it.
+fn release(bytes: &mut BytesMut) {
+    if bytes.is_empty() {
+        let own = bytes.try_reclaim(1);
+        if !own || bytes.try_reclaim(KEPT + 1) {
+            *bytes = BytesMut::new();
+        }
+    }
 }
 
 fn read(

@@ -2,14 +2,17 @@
 //!
 //! A connection stays on the thread that it was given to, so that on the way of an
 //! operation nothing wakes another thread; a new one goes to the thread with the fewest.
-//! What waits or computes for long (policies, the control socket, names, credentials of
-//! programs) is on the daemon's main runtime. Absent on purpose: moving a connection later.
+//! Beside the connections each thread has two helpers of its own, [`batch`](super::batch)
+//! and [`linger`](super::linger). Policies, the control socket and kernel events are on the
+//! daemon's main runtime. Absent on purpose: moving a connection later.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::runtime::{Builder, Handle};
+
+use super::linger;
 
 /// The serving threads. They end with the process.
 pub struct Workers(Box<[Worker]>);
@@ -69,6 +72,7 @@ impl Worker {
             .stack_size(stack)
             .spawn(move || {
                 begin();
+                runtime.spawn(linger::keep_awake());
                 runtime.block_on(std::future::pending::<()>());
             })?;
         Ok(Self {

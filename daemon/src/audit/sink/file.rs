@@ -5,7 +5,7 @@
 //! memory of the file's length, which a rotation may change behind our back.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -51,28 +51,40 @@ impl FileSink {
         &self.path
     }
 
-    /// Appends whole lines or nothing.
-    pub(in super::super) fn append(&mut self, lines: &[u8]) -> Result<(), AuditError> {
-        self.try_append(lines).map_err(|source| AuditError::File {
-            call: "write to",
-            path: self.path.clone(),
-            source,
-        })
+    /// Appends whole lines or nothing: first those that waited, then these.
+    pub(in super::super) fn append(
+        &mut self,
+        waited: &[u8],
+        lines: &[u8],
+    ) -> Result<(), AuditError> {
+        self.try_append(waited, lines)
+            .map_err(|source| AuditError::File {
+                call: "write to",
+                path: self.path.clone(),
+                source,
+            })
     }
 
-    fn try_append(&mut self, lines: &[u8]) -> io::Result<()> {
+    fn try_append(&mut self, waited: &[u8], lines: &[u8]) -> io::Result<()> {
         self.take_back()?;
-        let mut rest = lines;
+        let mut parts = [IoSlice::new(waited), IoSlice::new(lines)];
+        let mut rest = &mut parts[..];
+        // Leaves out what is empty.
+        IoSlice::advance_slices(&mut rest, 0);
+        let mut done = 0;
         while !rest.is_empty() {
-            let written = match self.file.write(rest) {
+            let written = match self.file.write_vectored(rest) {
                 Ok(0) => Err(io::ErrorKind::WriteZero.into()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
                 other => other,
             };
             match written {
-                Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+                Ok(count) => {
+                    done += count;
+                    IoSlice::advance_slices(&mut rest, count);
+                }
                 Err(error) => {
-                    self.torn = (lines.len() - rest.len()) as u64;
+                    self.torn = done as u64;
                     // If it can't be now, it is tried again before the next line.
                     let _ = self.take_back();
                     return Err(error);

@@ -152,5 +152,9 @@ pub(super) fn expulsion(why: Expulsion) -> ErrorMessage {
             ErrorMessage::fatal("08006", "the service closed the connection")
         }
         Expulsion::TooMany => ErrorMessage::fatal("53300", "too many connections at the gate"),
+        Expulsion::NoMemory => ErrorMessage::fatal(
+            "53200",
+            "the gate has no memory left for a message of this size",
+        ),
     }
 }

@@ -8,15 +8,18 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::timeout;
 
 use super::super::Proxy;
 use super::super::cancel::{CancelGuard, Target};
+use super::super::linger;
 use super::super::listener::Left;
 use super::super::pump::{Event as Moved, Pump};
 use super::super::stream::Stream;
 use super::admission::Admitted;
+use super::memo::Memo;
 use super::open::{Asked, answered};
+use super::outside::{Heard, Outside};
 use crate::audit::{Context, Event, Record};
 use crate::identity;
 use crate::policy::{Permit, Tls};
@@ -49,6 +52,9 @@ pub(super) struct Drive {
     pub(super) asked: Option<Asked>,
     /// Which credential it logs in with.
     pub(super) stamp: Option<Stamp>,
+    pub(super) memo: Memo,
+    /// Some operation runs; counted for all connections too.
+    pub(super) busy: bool,
     /// When each running operation was allowed.
     pub(super) running: HashMap<u64, Instant>,
     /// The policy generation that last confirmed the service.
@@ -76,12 +82,14 @@ impl Drive {
             context: admitted.context("", ""),
             session: Box::new(session),
             io: Buffers::default(),
-            pump: Pump::new(proxy.limits.message),
+            pump: Pump::new(proxy.limits.message, proxy.budget.share()),
             agent,
             upstream: None,
             permit: None,
             asked: None,
             stamp: None,
+            memo: Memo::default(),
+            busy: false,
             running: HashMap::new(),
             generation: 0,
             cancel: None,
@@ -95,10 +103,10 @@ impl Drive {
     }
 
     /// Runs the connection to its end.
-    pub(super) async fn run(mut self, mut left: Left) {
-        let deadline = tokio::time::Instant::now() + self.proxy.limits.startup;
-        let mut draining = self.proxy.draining.subscribe();
-        let mut ended = self.admitted.session.end();
+    pub(super) async fn run(mut self, left: Left) {
+        let draining = self.proxy.draining.subscribe();
+        let session = self.admitted.session.end();
+        let mut outside = Outside::new(self.proxy.limits.startup, draining, session, left);
         if self.proxy.open() > self.proxy.limits.connections {
             self.expel(Expulsion::TooMany, "too many connections", Some("gate"));
         }
@@ -113,7 +121,7 @@ impl Drive {
                 self.take(step).await;
                 continue;
             }
-            if *draining.borrow_and_update() && self.running.is_empty() {
+            if outside.draining && self.running.is_empty() {
                 self.expel(Expulsion::Draining, "the daemon stops", Some("gate"));
                 continue;
             }
@@ -124,22 +132,32 @@ impl Drive {
                     break;
                 }
             }
-            let established = self.established;
-            tokio::select! {
-                moved = poll_fn(|cx| {
-                    self.pump.poll(cx, &mut self.io, &mut self.agent, self.upstream.as_mut())
-                }) => self.moved(moved),
-                _ = draining.changed() => {}
-                _ = ended.changed() => {}
-                handed = answered(&mut self.asked) => {
-                    let answer = self.credential(handed);
-                    self.session.answer(answer, &mut self.io);
-                }
-                () = left.wait() => self.end("no agent is left in its network namespace", None),
-                () = sleep_until(deadline), if !established => self.too_slow(),
-            }
+            self.wait(&mut outside).await;
         }
         self.finish().await;
+    }
+
+    /// Until something has moved or happened.
+    async fn wait(&mut self, outside: &mut Outside) {
+        let established = self.established;
+        self.pump.hear(&*self.session);
+        tokio::select! {
+            // Mostly something moves, and then the rest is not looked at.
+            biased;
+            moved = poll_fn(|cx| {
+                self.pump.poll(cx, &mut self.io, &mut self.agent, self.upstream.as_mut())
+            }) => self.moved(moved),
+            handed = answered(&mut self.asked) => {
+                let answer = self.credential(handed);
+                self.session.answer(answer, &mut self.io);
+            }
+            heard = outside.next(!established) => match heard {
+                // Both are found at the next turn.
+                Heard::Draining | Heard::SessionEnded => {}
+                Heard::Left => self.end("no agent is left in its network namespace", None),
+                Heard::TooLate => self.too_slow(),
+            }
+        }
     }
 
     async fn take(&mut self, step: Step) {
@@ -157,7 +175,7 @@ impl Drive {
             Step::NeedCredential => self.ask_for_credential(),
             Step::Established(keys) => self.established(keys),
             Step::Judge(question) => {
-                let verdict = self.judge(&question);
+                let verdict = self.judge(&question).await;
                 self.session.answer(Answer::Verdict(verdict), &mut self.io);
             }
             Step::Finished(outcome) => self.record_outcome(&outcome),
@@ -181,11 +199,15 @@ impl Drive {
 
     fn moved(&mut self, moved: Moved) {
         match moved {
-            Moved::Progress => {}
+            Moved::Progress => linger::passed(self.proxy.busy()),
             // Dealt with before the next wait: what was said still runs.
             Moved::AgentClosed => {}
             Moved::AgentGone => self.end("the agent went away", None),
             Moved::UpstreamClosed => self.upstream_closed(),
+            Moved::NoRoom => {
+                let reason = "no memory is left for a message of this size";
+                self.expel(Expulsion::NoMemory, reason, Some("gate"));
+            }
         }
     }
 

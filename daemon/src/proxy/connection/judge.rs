@@ -1,66 +1,110 @@
 //! Judges operations, and records each decision before anything goes on.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::super::{Proxy, batch};
 use super::drive::Drive;
-use crate::audit::{DecisionBody, Event, OutcomeBody, Record, RuleBody};
-use crate::policy::{Decision, Denial, Request, RuleRef};
+use super::memo::{Known, word};
+use crate::audit::{
+    AuditError, Context, DecisionBody, DecisionText, Event, Judged, OutcomeBody, Record, RuleBody,
+};
+use crate::policy::{Decision, Denial, Policy, Request, RuleRef};
 use crate::protocol::{Outcome, Question, Stage, Verdict};
-use crate::types::RequestId;
+use crate::types::{Principal, RequestId};
 
 impl Drive {
     /// Judges, and records before anything goes on.
-    pub(super) fn judge(&mut self, question: &Question) -> Verdict {
-        let policy = self.proxy.policy.load();
-        let admitted = &self.admitted;
-        let principal = &admitted.session.current().principal;
-        let decision = policy.decide(&Request {
-            principal,
-            service: &admitted.service.name,
-            effects: &question.operation.effects,
-        });
-        let roles = policy.roles_of(principal);
-        let (word, rules, reason) = match &decision {
-            Decision::Allow(permit) => ("allow", rules(permit.rules()), None),
-            Decision::Deny(denial) => ("deny", denying(denial), Some(denial.message().to_owned())),
+    pub(super) async fn judge(&mut self, question: &Question) -> Verdict {
+        let answer = match self.answer(question) {
+            Ok(answer) => answer,
+            Err(error) => return self.not_recorded(&error),
         };
-        let body = DecisionBody {
+        let judged = Judged {
             request: RequestId {
-                connection: admitted.id,
+                connection: self.admitted.id,
                 number: question.number,
             },
+            text: &answer.text,
+        };
+        if let Err(error) = record(&self.proxy, &self.context, &answer, &judged).await {
+            return self.not_recorded(&error);
+        }
+        answer.count.add();
+        // What is only prepared does not run yet.
+        if answer.decision.is_allow() && question.stage != Stage::Prepare {
+            self.running.insert(question.number, Instant::now());
+            self.note_busy();
+        }
+        Verdict::Decided(Arc::clone(&answer.decision))
+    }
+
+    fn answer(&mut self, question: &Question) -> Result<Arc<Known>, AuditError> {
+        let policy = self.proxy.policy.load();
+        let session = self.admitted.session.look();
+        if let Some(known) = self.memo.find(&policy, &session, question) {
+            return Ok(known);
+        }
+        let answer = self.decide(&policy, &session.principal, question)?;
+        self.memo
+            .keep(&policy, &session, question, Arc::clone(&answer));
+        Ok(answer)
+    }
+
+    fn note_busy(&mut self) {
+        let busy = !self.running.is_empty();
+        if busy != self.busy {
+            self.busy = busy;
+            let count = &self.proxy.busy;
+            if busy {
+                count.fetch_add(1, Ordering::Relaxed);
+            } else {
+                count.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn not_recorded(&self, error: &AuditError) -> Verdict {
+        let reason = format!("operations refused: {error}");
+        self.proxy.refusals.say(&reason);
+        Verdict::NotRecorded
+    }
+
+    fn decide(
+        &self,
+        policy: &Policy,
+        principal: &Principal,
+        question: &Question,
+    ) -> Result<Arc<Known>, AuditError> {
+        let service = &self.admitted.service.name;
+        let operation = &question.operation;
+        let decision = policy.decide(&Request {
+            principal,
+            service,
+            effects: &operation.effects,
+        });
+        let (rules, reason) = match &decision {
+            Decision::Allow(permit) => (rules(permit.rules()), None),
+            Decision::Deny(denial) => (denying(denial), Some(denial.message().to_owned())),
+        };
+        let text = DecisionText::new(&DecisionBody {
             stage: question.stage.name(),
-            decision: word,
+            decision: word(&decision),
             rules,
             reason,
             generation: policy.generation(),
-            effects: &question.operation.effects,
-            problem: question.operation.problem.as_deref(),
-            fingerprint: &question.operation.fingerprint,
-            statement: &question.operation.text,
-            roles: &roles,
-        };
-        let mut record = Record::new(Event::Decision, &self.context, &body);
-        if self.proxy.audit.has_journal() {
-            let rules: Vec<&str> = body.rules.iter().map(|rule| rule.id).collect();
-            record = record
-                .with_field("PORTCULLIS_DECISION", word)
-                .with_field("PORTCULLIS_RULE", rules.join(","))
-                .with_field("PORTCULLIS_REQUEST", body.request.to_string());
-        }
-        if let Err(error) = self.proxy.audit.append(&record) {
-            self.proxy
-                .refusals
-                .say(&format!("operations refused: {error}"));
-            return Verdict::NotRecorded;
-        }
-        self.proxy.metrics.decided(&admitted.service.name, word);
-        // What is only prepared does not run yet.
-        if decision.is_allow() && question.stage != Stage::Prepare {
-            self.running.insert(question.number, Instant::now());
-        }
-        Verdict::Decided(Arc::new(decision))
+            effects: &operation.effects,
+            problem: operation.problem.as_deref(),
+            fingerprint: &operation.fingerprint,
+            statement: &operation.text,
+            roles: &policy.roles_of(principal),
+        })?;
+        Ok(Arc::new(Known {
+            text,
+            count: self.proxy.metrics.decisions(service, word(&decision)),
+            decision: Arc::new(decision),
+        }))
     }
 
     pub(super) fn record_outcome(&mut self, outcome: &Outcome) {
@@ -68,6 +112,7 @@ impl Drive {
         let Some(since) = self.running.remove(&outcome.number) else {
             return;
         };
+        self.note_busy();
         let body = OutcomeBody {
             request: RequestId {
                 connection: self.admitted.id,
@@ -83,6 +128,28 @@ impl Drive {
             .audit
             .append_later(&Record::new(Event::Outcome, &self.context, &body));
     }
+}
+
+async fn record(
+    proxy: &Proxy,
+    context: &Context,
+    answer: &Known,
+    judged: &Judged<'_>,
+) -> Result<(), Arc<AuditError>> {
+    let audit = &proxy.audit;
+    let record = Record::judged(context, judged);
+    if audit.has_journal() {
+        let record = record
+            .with_field("PORTCULLIS_DECISION", answer.word())
+            .with_field("PORTCULLIS_RULE", answer.rule_ids())
+            .with_field("PORTCULLIS_REQUEST", judged.request.to_string());
+        return Ok(audit.append(&record)?);
+    }
+    // With others at work, there are likely to be more that wait for the same.
+    if proxy.busy() > 1 {
+        return batch::recorded(audit, &record).await;
+    }
+    Ok(audit.append(&record)?)
 }
 
 fn rules<'a>(rules: &'a [RuleRef]) -> Vec<RuleBody<'a>> {

@@ -3,8 +3,8 @@
 //! Each shard has a young and an old generation: when the young one is full it becomes the
 //! old one, and what is still in use is carried over as it is asked for. So it is bounded in
 //! entries and bytes and keeps what is used. Invariant: an entry is returned only for the
-//! very same text and search path, whatever its hash. Absent on purpose: the policy; an
-//! analysis does not depend on it.
+//! very same text and search path, whatever its hash, or for a text of the very same
+//! [`shape`]. Absent on purpose: the policy; an analysis does not depend on it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -12,6 +12,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::shape::{holds_for_all, shape};
 use super::{Context, analyse};
 use crate::protocol::Operation;
 
@@ -47,12 +48,31 @@ struct Generation {
 #[derive(Debug, Clone)]
 struct Entry {
     search_path: Arc<[String]>,
+    /// What it is of, if not of the operation's own text.
+    shape: Option<Arc<str>>,
     operation: Arc<Operation>,
 }
 
+/// What is looked for.
+#[derive(Debug, Clone, Copy)]
+enum Key<'a> {
+    Text(&'a str),
+    Shape(&'a str),
+}
+
 impl Entry {
-    fn is_of(&self, text: &str, context: &Context<'_>) -> bool {
-        *self.operation.text == *text && *self.search_path == *context.search_path
+    fn is_of(&self, key: Key<'_>, context: &Context<'_>) -> bool {
+        let same = match (key, &self.shape) {
+            (Key::Text(text), None) => *self.operation.text == *text,
+            (Key::Shape(shape), Some(own)) => **own == *shape,
+            _ => false,
+        };
+        same && *self.search_path == *context.search_path
+    }
+
+    fn size(&self) -> usize {
+        let shape = self.shape.as_ref().map_or(0, |shape| shape.len());
+        OVERHEAD + self.operation.text.len() + shape
     }
 }
 
@@ -72,22 +92,47 @@ impl Cache {
         if text.len() > LONGEST_KEPT {
             return Arc::new(analyse(text, context));
         }
-        let hash = self.hash(text, context);
-        if let Some(operation) = self.find(hash, text, context) {
+        if let Some(operation) = self.find(Key::Text(text), context) {
             return operation;
+        }
+        let shape = shape(text);
+        if let Some(shape) = &shape
+            && let Some(like) = self.find(Key::Shape(shape), context)
+        {
+            return Arc::new(of_same_shape(text, &like));
         }
         // The lock is not held: two connections may analyse the same text at once.
         let operation = Arc::new(analyse(text, context));
+        let search_path: Arc<[String]> = context.search_path.into();
+        if let Some(shape) = shape.filter(|_| holds_for_all(&operation)) {
+            let entry = Entry {
+                search_path: Arc::clone(&search_path),
+                shape: Some(shape.as_str().into()),
+                operation: Arc::clone(&operation),
+            };
+            self.insert(Key::Shape(&shape), context, entry);
+        }
         let entry = Entry {
-            search_path: context.search_path.into(),
+            search_path,
+            shape: None,
             operation: Arc::clone(&operation),
         };
-        self.with_shard(hash, |shard| self.keep(shard, hash, entry));
+        self.insert(Key::Text(text), context, entry);
         operation
     }
 
-    fn hash(&self, text: &str, context: &Context<'_>) -> u64 {
+    fn insert(&self, key: Key<'_>, context: &Context<'_>, entry: Entry) {
+        let hash = self.hash(key, context);
+        self.with_shard(hash, |shard| self.keep(shard, hash, entry));
+    }
+
+    fn hash(&self, key: Key<'_>, context: &Context<'_>) -> u64 {
         let mut hasher = self.hasher.build_hasher();
+        let (kind, text) = match key {
+            Key::Text(text) => (0, text),
+            Key::Shape(shape) => (1, shape),
+        };
+        hasher.write_u8(kind);
         hasher.write(text.as_bytes());
         for schema in context.search_path {
             hasher.write_u8(0xff);
@@ -96,18 +141,19 @@ impl Cache {
         hasher.finish()
     }
 
-    fn find(&self, hash: u64, text: &str, context: &Context<'_>) -> Option<Arc<Operation>> {
+    fn find(&self, key: Key<'_>, context: &Context<'_>) -> Option<Arc<Operation>> {
+        let hash = self.hash(key, context);
         self.with_shard(hash, |shard| {
             if let Some(entry) = shard.young.entries.get(&hash) {
                 return entry
-                    .is_of(text, context)
+                    .is_of(key, context)
                     .then(|| Arc::clone(&entry.operation));
             }
             let entry = shard
                 .old
                 .entries
                 .get(&hash)
-                .filter(|entry| entry.is_of(text, context))?
+                .filter(|entry| entry.is_of(key, context))?
                 .clone();
             let operation = Arc::clone(&entry.operation);
             self.keep(shard, hash, entry);
@@ -116,7 +162,7 @@ impl Cache {
     }
 
     fn keep(&self, shard: &mut Shard, hash: u64, entry: Entry) {
-        let size = OVERHEAD + entry.operation.text.len();
+        let size = entry.size();
         let young = &mut shard.young;
         if young.entries.len() >= self.max_entries || young.bytes + size > self.max_bytes {
             shard.old = mem::take(young);
@@ -127,7 +173,7 @@ impl Cache {
         let young = &mut shard.young;
         young.bytes += size;
         if let Some(replaced) = young.entries.insert(hash, entry) {
-            young.bytes -= OVERHEAD + replaced.operation.text.len();
+            young.bytes -= replaced.size();
         }
     }
 
@@ -138,6 +184,17 @@ impl Cache {
         Some(work(
             &mut shard.lock().unwrap_or_else(PoisonError::into_inner),
         ))
+    }
+}
+
+/// The operation of a text, from that of another text of its shape.
+fn of_same_shape(text: &str, like: &Operation) -> Operation {
+    Operation {
+        text: text.into(),
+        fingerprint: like.fingerprint.clone(),
+        effects: like.effects.clone(),
+        problem: like.problem.clone(),
+        names: like.names.clone(),
     }
 }
 
@@ -202,12 +259,12 @@ mod tests {
         let path = ["public".to_owned()];
         let context = Context { search_path: &path };
         let operation = Arc::new(analyse("SELECT 1", &context));
-        let hash = cache.hash("DELETE FROM t", &context);
         let entry = Entry {
             search_path: path.to_vec().into(),
+            shape: None,
             operation,
         };
-        cache.with_shard(hash, |shard| cache.keep(shard, hash, entry));
+        cache.insert(Key::Text("DELETE FROM t"), &context, entry);
         assert_eq!(
             &*cache.analyse("DELETE FROM t", &context).text,
             "DELETE FROM t"
@@ -221,7 +278,7 @@ mod tests {
         let cache = Cache::new(64, 1 << 30);
         let small = Cache::new(1 << 20, 64 * 1024);
         for number in 0..500 {
-            let text = format!("SELECT {number}");
+            let text = format!("SELECT c{number}");
             cache.analyse(&text, &context);
             small.analyse(&text, &context);
         }
@@ -241,11 +298,51 @@ mod tests {
         let cache = Cache::new(256, 1 << 30);
         let kept = cache.analyse("SELECT 'kept'", &context);
         for number in 0..2000 {
-            cache.analyse(&format!("SELECT {number}"), &context);
+            cache.analyse(&format!("SELECT c{number}"), &context);
             assert!(Arc::ptr_eq(
                 &kept,
                 &cache.analyse("SELECT 'kept'", &context)
             ));
+        }
+    }
+
+    #[test]
+    fn texts_of_one_shape_share_an_analysis_and_keep_their_own_text() {
+        let path = ["public".to_owned()];
+        let context = Context { search_path: &path };
+        let cache = Cache::new(1000, 1 << 20);
+        for (first, second) in [
+            (
+                "SELECT a FROM t WHERE id = 1",
+                "SELECT a FROM t WHERE id = 22",
+            ),
+            (
+                "DELETE FROM t WHERE id IN (1, 2)",
+                "DELETE FROM t WHERE id IN (3, 444)",
+            ),
+            (
+                "SELECT 1; UPDATE t SET a = a + 5",
+                "SELECT 9; UPDATE t SET a = a + 10",
+            ),
+            ("SELECT a FROM t LIMIT 5", "SELECT a FROM t LIMIT 999999999"),
+            // These are analysed each for itself.
+            ("SELECT nextval(1)", "SELECT nextval(2)"),
+            ("SET statement_timeout = 1", "SET statement_timeout = 2"),
+            ("FETCH 1 FROM c", "FETCH 2 FROM c"),
+            ("SELECT a FROM t1", "SELECT a FROM t2"),
+            ("SELECT a FROM \"1\"", "SELECT a FROM \"2\""),
+            ("SELECT 1 FROM a WHERE (", "SELECT 2 FROM a WHERE ("),
+            ("PREPARE x AS SELECT 1", "PREPARE x AS SELECT 2"),
+        ] {
+            cache.analyse(first, &context);
+            for text in [second, first] {
+                let (cached, own) = (cache.analyse(text, &context), analyse(text, &context));
+                assert_eq!(*cached.text, *text);
+                assert_eq!(cached.effects, own.effects, "{text}");
+                assert_eq!(cached.fingerprint, own.fingerprint, "{text}");
+                assert_eq!(cached.problem.is_some(), own.problem.is_some(), "{text}");
+                assert_eq!(cached.names, own.names, "{text}");
+            }
         }
     }
 }

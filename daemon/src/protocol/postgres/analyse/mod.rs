@@ -16,6 +16,7 @@ mod objects;
 mod query;
 mod session_names;
 mod settings;
+mod shape;
 mod statements;
 mod tree;
 mod walk;

@@ -193,6 +193,13 @@ impl Session for PostgresSession {
         matches!(&self.state, State::Relay(relay) if relay.is_waiting())
     }
 
+    fn holds(&self) -> usize {
+        match &self.state {
+            State::Relay(relay) => relay.holds(),
+            _ => 0,
+        }
+    }
+
     fn abandon(&mut self) -> Vec<Outcome> {
         match &mut self.state {
             State::Relay(relay) => relay.abandon(),

@@ -11,7 +11,7 @@ mod upstream;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 
 use super::Settings;
 use super::pipeline::{OutOfOrder, Pipeline};
@@ -166,6 +166,11 @@ impl Relay {
         self.waiting.is_some()
     }
 
+    /// Bytes of the operations that its names and unanswered messages stand for.
+    pub(super) fn holds(&self) -> usize {
+        self.pipeline.account().bytes()
+    }
+
     fn request(&self, number: u64) -> RequestId {
         RequestId {
             connection: self.connection,
@@ -189,11 +194,16 @@ fn malformed(_: Malformed) -> Fault {
     Fault::agent("a message that does not follow the protocol")
 }
 
-/// Moves bytes without copying them where the target is empty.
-fn pass(target: &mut BytesMut, bytes: BytesMut) {
-    if target.is_empty() {
-        *target = bytes;
+/// Bytes that are copied rather than handed over: a copy of so few costs less than new
+/// memory for the next ones.
+const COPIED: usize = 8 * 1024;
+
+/// Moves the first `len` bytes; many of them without copying where the target is empty.
+fn pass(target: &mut BytesMut, source: &mut BytesMut, len: usize) {
+    if len > COPIED && target.is_empty() {
+        *target = source.split_to(len);
     } else {
-        target.extend_from_slice(&bytes);
+        target.extend_from_slice(source.get(..len).unwrap_or_default());
+        source.advance(len);
     }
 }

@@ -19,7 +19,7 @@ const EFFECT: usize = 96;
 pub(in super::super) struct Account(Arc<AtomicUsize>);
 
 impl Account {
-    pub(super) fn bytes(&self) -> usize {
+    pub(in super::super) fn bytes(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 }

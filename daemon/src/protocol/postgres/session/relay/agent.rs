@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 
 use super::texts::may_change_reading;
-use super::{Fault, Relay, malformed};
+use super::{Fault, Relay, malformed, pass};
 use crate::policy::{Effect, Verb};
 use crate::protocol::postgres::codec::message::ErrorMessage;
 use crate::protocol::postgres::codec::{Fields, HEADER, Malformed, whole};
@@ -22,9 +22,10 @@ const MAX_NAME: usize = 63;
 /// Flush: the server sends the answers that it still keeps back.
 const FLUSH: [u8; 5] = [b'H', 0, 0, 0, 4];
 
-/// A message that waits for its verdict, and how it goes on.
+/// A message that waits for its verdict, and how it goes on. Until then it stays where it
+/// is: at the front of what has come from the agent.
 pub(in super::super) struct Held {
-    frame: BytesMut,
+    len: usize,
     number: u64,
     kind: Kind,
     /// As its text says.
@@ -73,10 +74,10 @@ impl Relay {
                     self.waiting = self.pipeline.next();
                     return Ok(());
                 }
-                Taken::Done => drop(io.from_agent.split_to(frame.len)),
+                Taken::Done => io.from_agent.advance(frame.len),
                 Taken::Held(held) => {
-                    let frame = io.from_agent.split_to(frame.len);
-                    self.ask(Held { frame, ..held });
+                    let len = frame.len;
+                    self.ask(Held { len, ..held });
                     return Ok(());
                 }
             }
@@ -246,7 +247,7 @@ impl Relay {
         };
         self.operations += 1;
         Taken::Held(Held {
-            frame: BytesMut::new(),
+            len: 0,
             number: self.operations,
             kind,
             operation,
@@ -308,13 +309,14 @@ impl Relay {
         };
         match denial {
             None => {
-                io.to_upstream.extend_from_slice(&held.frame);
+                pass(&mut io.to_upstream, &mut io.from_agent, held.len);
                 self.pipeline.push(expect);
                 if !matches!(held.kind, Kind::Parse(_)) && may_change_reading(&held.judged) {
                     self.pipeline.reading_may_change();
                 }
             }
             Some(error) => {
+                io.from_agent.advance(held.len);
                 let denied = match &held.kind {
                     Kind::Query => Denied::Query,
                     Kind::Parse(name) => Denied::Parse(name),

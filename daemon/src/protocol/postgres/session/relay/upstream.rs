@@ -1,7 +1,7 @@
 //! From the upstream to the agent: messages are counted and passed on; a decoy's error is
 //! replaced by the denial that it stands for.
 
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
 
 use super::{Fault, Relay, ServerEncoding, pass};
 use crate::protocol::postgres::codec::message::ErrorMessage;
@@ -54,7 +54,7 @@ impl Relay {
             match self.take_answer(frame, bytes) {
                 Ok(Passed::AsItIs) => ready += frame.len,
                 Ok(Passed::Instead(replacement)) => {
-                    pass(&mut io.to_agent, io.from_upstream.split_to(ready));
+                    pass(&mut io.to_agent, &mut io.from_upstream, ready);
                     ready = 0;
                     io.from_upstream.advance(frame.len);
                     if let Some(replacement) = replacement {
@@ -65,11 +65,7 @@ impl Relay {
             }
         };
         if ready > 0 {
-            pass(&mut io.to_agent, io.from_upstream.split_to(ready));
-        }
-        if io.from_upstream.is_empty() {
-            // Lets the connection reuse or release the memory.
-            io.from_upstream = BytesMut::new();
+            pass(&mut io.to_agent, &mut io.from_upstream, ready);
         }
         result
     }

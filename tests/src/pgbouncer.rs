@@ -23,7 +23,7 @@ const PROGRAM: &str = "/usr/sbin/pgbouncer";
 /// A running PgBouncer; stopped and removed when dropped.
 #[derive(Debug)]
 pub struct PgBouncer {
-    _process: Process,
+    process: Process,
     port: u16,
     _dir: TempDir,
 }
@@ -70,10 +70,15 @@ impl PgBouncer {
             Ok(TcpStream::connect(("127.0.0.1", port)).ok())
         })?;
         Ok(Self {
-            _process: process,
+            process,
             port,
             _dir: dir,
         })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// The loopback port that it listens on.
@@ -87,7 +92,7 @@ fn settings(upstream: u16, port: u16, users: &Path) -> String {
         "[databases]\n* = host=127.0.0.1 port={upstream}\n[pgbouncer]\n\
          listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
          auth_type = scram-sha-256\nauth_file = {}\npool_mode = session\n\
-         max_client_conn = 200\ndefault_pool_size = 100\n\
+         max_client_conn = 2100\ndefault_pool_size = 2050\n\
          ignore_startup_parameters = extra_float_digits\n",
         users.display()
     )

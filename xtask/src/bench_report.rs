@@ -5,9 +5,6 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-const BEGIN: &str = "<!-- bench:begin -->";
-const END: &str = "<!-- bench:end -->";
-
 /// What is worth knowing of the machine and the day.
 pub fn machine() -> Result<String> {
     let cores = std::thread::available_parallelism().context("count the cores")?;
@@ -40,6 +37,38 @@ pub enum Way {
     PgBouncer,
     /// In an agent session.
     Portcullis,
+    /// The same with the binaries of another build.
+    Beside,
+}
+
+/// How pgbench asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The extended protocol, with statements that are prepared once.
+    Prepared,
+    /// The simple protocol: each text is another one.
+    Simple,
+}
+
+impl Mode {
+    /// pgbench's word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Prepared => "prepared",
+            Self::Simple => "simple",
+        }
+    }
+}
+
+/// The one in the middle.
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 {
+        return values.get(middle).copied();
+    }
+    let below = values.get(middle.checked_sub(1)?)?;
+    Some(f64::midpoint(*below, *values.get(middle)?))
 }
 
 impl fmt::Display for Way {
@@ -48,6 +77,7 @@ impl fmt::Display for Way {
             Self::Direct => "direct",
             Self::PgBouncer => "PgBouncer",
             Self::Portcullis => "Portcullis",
+            Self::Beside => "the other build",
         })
     }
 }
@@ -57,17 +87,21 @@ impl fmt::Display for Way {
 pub struct Run {
     /// How.
     pub way: Way,
+    /// Asked how.
+    pub mode: Mode,
     /// Connections at once.
     pub clients: u32,
     /// Transactions each second, the time to connect left out.
     pub tps: f64,
     /// Average time of a transaction in milliseconds.
     pub latency_ms: f64,
+    /// Processor time of what is in between, for each transaction, in microseconds.
+    pub processor_us: f64,
 }
 
 impl Run {
     /// Reads pgbench's closing lines (PostgreSQL 14 and newer).
-    pub fn read(way: Way, clients: u32, output: &str) -> Result<Self> {
+    pub fn read(way: Way, mode: Mode, clients: u32, output: &str) -> Result<Self> {
         let number = |prefix: &str| -> Result<f64> {
             let line = output.lines().find_map(|line| line.strip_prefix(prefix));
             let word = line.and_then(|rest| rest.split_whitespace().next());
@@ -78,9 +112,11 @@ impl Run {
         };
         Ok(Self {
             way,
+            mode,
             clients,
             tps: number("tps = ")?,
             latency_ms: number("latency average = ")?,
+            processor_us: 0.0,
         })
     }
 }
@@ -95,57 +131,47 @@ pub struct Report {
 }
 
 impl Report {
-    /// Adds what is worth knowing of the machine.
-    pub fn new(command: String, rounds: u32, runs: Vec<Run>) -> Result<Self> {
-        let machine = machine()?;
-        Ok(Self {
+    /// `machine` is what is worth knowing of it.
+    pub fn new(command: String, rounds: u32, machine: String, runs: Vec<Run>) -> Self {
+        Self {
             command,
             rounds,
             machine,
             runs,
-        })
-    }
-
-    /// The text with the table between its markers replaced.
-    pub fn put_into(&self, text: &str) -> Result<String> {
-        put_between(text, BEGIN, END, &self.to_string())
-    }
-
-    fn median(&self, way: Way, clients: u32, value: fn(&Run) -> f64) -> Option<f64> {
-        let fits = |run: &&Run| run.way == way && run.clients == clients;
-        let mut values: Vec<f64> = self.runs.iter().filter(fits).map(value).collect();
-        values.sort_by(f64::total_cmp);
-        let middle = values.len() / 2;
-        if values.len() % 2 == 1 {
-            return values.get(middle).copied();
         }
-        Some(f64::midpoint(
-            *values.get(middle.checked_sub(1)?)?,
-            *values.get(middle)?,
-        ))
     }
 
-    fn row(&self, f: &mut fmt::Formatter<'_>, way: Way, clients: u32) -> fmt::Result {
-        let Some(tps) = self.median(way, clients, |run| run.tps) else {
+    fn median(
+        &self,
+        way: Way,
+        (mode, clients): (Mode, u32),
+        value: fn(&Run) -> f64,
+    ) -> Option<f64> {
+        let fits = |run: &&Run| run.way == way && run.mode == mode && run.clients == clients;
+        median(self.runs.iter().filter(fits).map(value).collect())
+    }
+
+    fn row(&self, f: &mut fmt::Formatter<'_>, way: Way, what: (Mode, u32)) -> fmt::Result {
+        let Some(tps) = self.median(way, what, |run| run.tps) else {
             return Ok(());
         };
-        let latency = self
-            .median(way, clients, |run| run.latency_ms)
-            .unwrap_or(0.0);
-        let against = |other| match self.median(other, clients, |run| run.tps) {
+        let latency = |way| self.median(way, what, |run| run.latency_ms);
+        let own = latency(way).unwrap_or(0.0);
+        let against = |other| match self.median(other, what, |run| run.tps) {
             Some(base) if base > 0.0 => format!("{:.2}", tps / base),
             _ => "-".into(),
         };
-        let direct = self
-            .median(Way::Direct, clients, |run| run.latency_ms)
-            .unwrap_or(latency);
-        let added = (latency - direct) * 1000.0;
+        let added = (own - latency(Way::Direct).unwrap_or(own)) * 1000.0;
+        let (mode, clients) = what;
         writeln!(
             f,
-            "| {clients} | {way} | {tps:.0} | {:.1} | {added:+.1} | {} | {} |",
-            latency * 1000.0,
+            "| {} | {clients} | {way} | {tps:.0} | {:.1} | {added:+.1} | {} | {} | {:.1} |",
+            mode.name(),
+            own * 1000.0,
             against(Way::Direct),
-            against(Way::PgBouncer)
+            against(Way::PgBouncer),
+            self.median(way, what, |run| run.processor_us)
+                .unwrap_or(0.0)
         )
     }
 }
@@ -159,14 +185,18 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "| clients | way | tps | average µs | added µs | to direct | to PgBouncer |"
+            "| mode | clients | way | tps | average µs | added µs | to direct | to PgBouncer | its CPU µs |"
         )?;
-        writeln!(f, "|--:|---|--:|--:|--:|--:|--:|")?;
-        let mut clients: Vec<u32> = self.runs.iter().map(|run| run.clients).collect();
-        clients.dedup();
-        for clients in clients {
-            for way in [Way::Direct, Way::PgBouncer, Way::Portcullis] {
-                self.row(f, way, clients)?;
+        writeln!(f, "|---|--:|---|--:|--:|--:|--:|--:|--:|")?;
+        let mut all: Vec<(Mode, u32)> = self
+            .runs
+            .iter()
+            .map(|run| (run.mode, run.clients))
+            .collect();
+        all.dedup();
+        for what in all {
+            for way in [Way::Direct, Way::PgBouncer, Way::Portcullis, Way::Beside] {
+                self.row(f, way, what)?;
             }
         }
         Ok(())
@@ -177,12 +207,17 @@ impl fmt::Display for Report {
 mod tests {
     use super::*;
 
+    const BEGIN: &str = "<!-- bench:begin -->";
+    const END: &str = "<!-- bench:end -->";
+
     fn report() -> Report {
         let run = |way, tps, latency_ms| Run {
             way,
+            mode: Mode::Prepared,
             clients: 1,
             tps,
             latency_ms,
+            processor_us: 0.0,
         };
         Report {
             command: "x".into(),
@@ -203,20 +238,20 @@ mod tests {
     fn reads_pgbench() {
         let output = "latency average = 0.045 ms\ninitial connection time = 2.1 ms\n\
                       tps = 22012.5 (without initial connection time)\n";
-        let run = Run::read(Way::Direct, 8, output).expect("reads");
+        let run = Run::read(Way::Direct, Mode::Simple, 8, output).expect("reads");
         assert_eq!((run.tps, run.latency_ms), (22012.5, 0.045));
-        assert!(Run::read(Way::Direct, 8, "pgbench: error").is_err());
+        assert!(Run::read(Way::Direct, Mode::Simple, 8, "pgbench: error").is_err());
     }
 
     #[test]
     fn the_median_ignores_one_bad_round() {
         let text = report().to_string();
         assert!(
-            text.contains("| 1 | direct | 1000 | 100.0 | +0.0 | 1.00 | - |"),
+            text.contains("| prepared | 1 | direct | 1000 | 100.0 | +0.0 | 1.00 | - | 0.0 |"),
             "{text}"
         );
         assert!(
-            text.contains("| 1 | Portcullis | 500 | 130.0 | +30.0 | 0.50 | - |"),
+            text.contains("| prepared | 1 | Portcullis | 500 | 130.0 | +30.0 | 0.50 | - | 0.0 |"),
             "{text}"
         );
     }
@@ -224,8 +259,8 @@ mod tests {
     #[test]
     fn only_the_text_between_the_markers_changes() {
         let text = format!("head\n{BEGIN}\nold\n{END}\ntail\n");
-        let new = report().put_into(&text).expect("markers");
+        let new = put_between(&text, BEGIN, END, "new\n").expect("markers");
         assert!(new.starts_with("head\n") && new.ends_with("\ntail\n") && !new.contains("old"));
-        assert!(report().put_into("no markers").is_err());
+        assert!(put_between("no markers", BEGIN, END, "new\n").is_err());
     }
 }

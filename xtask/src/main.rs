@@ -1,7 +1,11 @@
 //! Developer tasks; this file only dispatches. Each command has a file of its own.
 
 mod bench;
+mod bench_bulk;
+mod bench_calls;
 mod bench_gate;
+mod bench_many;
+mod bench_postgres;
 mod bench_report;
 mod bench_run;
 mod build;
@@ -37,8 +41,9 @@ enum Task {
     Demo,
     /// Run the unit, kernel and end-to-end tests (as root).
     Test(test::Args),
-    /// Measure pgbench direct, through PgBouncer and through Portcullis; `gate`: what the
-    /// kernel hooks cost; `run`: what the start of an agent does (as root).
+    /// Measure all, or `postgres`: pgbench, bulk and many connections direct, through
+    /// PgBouncer and through Portcullis; `gate`: what the kernel hooks cost; `run`: what the
+    /// start of an agent does (as root).
     Bench(bench::Args),
     /// Check the rules of the house: arrows, sizes, unsafe, formatting, lints.
     Tidy(tidy::Args),

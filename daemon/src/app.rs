@@ -118,13 +118,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         .build()
         .context("cannot start the worker threads")?;
     let workers = std::thread::available_parallelism()
-        .map(|cores| {
-            std::env::var("PORTCULLIS_SERVING")
-                .ok()
-                .and_then(|n| n.parse().ok())
-                .unwrap_or(cores.get())
-        })
-        .and_then(|count| Workers::start(count, analyse::STACK, begin_thread))
+        .and_then(|cores| Workers::start(cores.get(), analyse::STACK, begin_thread))
         .context("cannot start the serving threads")?;
     runtime.block_on(serve(config, policy, vault, workers))
 }

@@ -23,7 +23,7 @@ const PROGRAM: &str = "/usr/sbin/pgbouncer";
 /// A running PgBouncer; stopped and removed when dropped.
 #[derive(Debug)]
 pub struct PgBouncer {
-    _process: Process,
+    process: Process,
     port: u16,
     _dir: TempDir,
 }
@@ -70,10 +70,15 @@ impl PgBouncer {
             Ok(TcpStream::connect(("127.0.0.1", port)).ok())
         })?;
         Ok(Self {
-            _process: process,
+            process,
             port,
             _dir: dir,
         })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// The loopback port that it listens on.

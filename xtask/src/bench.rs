@@ -23,6 +23,9 @@ pub struct Args {
     /// Only direct and PgBouncer, without building the daemon; writes nothing.
     #[arg(long, global = true)]
     pub baseline: bool,
+    /// Measures the binaries in this directory instead of building.
+    #[arg(long, global = true)]
+    pub binaries: Option<PathBuf>,
     /// Also measures the binaries in this directory, of another build; writes nothing.
     #[arg(long, global = true)]
     pub beside: Option<PathBuf>,

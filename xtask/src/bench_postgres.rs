@@ -84,7 +84,11 @@ impl Stage {
             daemons.push((Way::Beside, daemon(&binaries, &server)?));
         }
         if !args.baseline {
-            daemons.push((Way::Portcullis, daemon(&build::daemon(true)?, &server)?));
+            let binaries = match &args.binaries {
+                Some(dir) => Binaries::in_dir(dir)?,
+                None => build::daemon(true)?,
+            };
+            daemons.push((Way::Portcullis, daemon(&binaries, &server)?));
         }
         Ok(Self {
             server,
@@ -152,7 +156,13 @@ impl Stage {
             &seconds_text,
         ];
         let limit = Duration::from_secs(u64::from(seconds) + 60);
+        let between = match way {
+            Way::PgBouncer => Some(self.bouncer.pid()),
+            _ => self.daemon(way).and_then(|daemon| daemon.pid()),
+        };
+        let before = between.map(processor).transpose()?;
         let output = process::check(&mut self.client(way, "pgbench", &words), "", limit)?;
+        let after = between.map(processor).transpose()?;
         if let Some(daemon) = self.daemon(way) {
             // Gigabytes after a while; the daemon goes on at its new end.
             let record = OpenOptions::new().write(true).open(daemon.audit_path());
@@ -160,10 +170,24 @@ impl Stage {
                 .and_then(|file| file.set_len(0))
                 .context("empty the record")?;
         }
-        let run = Run::read(way, mode, clients, &output)?;
+        let mut run = Run::read(way, mode, clients, &output)?;
         ensure!(run.tps > 0.0, "pgbench did nothing: {output}");
+        let used = after.unwrap_or(0.0) - before.unwrap_or(0.0);
+        run.processor_us = used * 1e6 / (run.tps * f64::from(seconds));
         Ok(run)
     }
+}
+
+/// The processor time that a process has used, seconds.
+fn processor(pid: u32) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("stat")?;
+    // Behind the name, which may have spaces: utime and stime are the fields 14 and 15.
+    let (_, rest) = stat.rsplit_once(')').context("stat has no name")?;
+    let ticks = rest.split_whitespace().skip(11).take(2);
+    let ticks: f64 = ticks.map(|word| word.parse().unwrap_or(0.0)).sum();
+    let each = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK);
+    let each = each.context("sysconf")?.context("no clock ticks")?;
+    Ok(ticks / each as f64)
 }
 
 fn measure(args: &Args, stage: &Stage) -> Result<Report> {
@@ -178,10 +202,11 @@ fn measure(args: &Args, stage: &Stage) -> Result<Report> {
                 for way in stage.ways() {
                     let run = stage.pgbench(way, mode, clients, args.seconds)?;
                     println!(
-                        "round {round}, {}, {clients} clients, {way}: {:.0} tps, {:.3} ms",
+                        "round {round}, {}, {clients} clients, {way}: {:.0} tps, {:.3} ms, {:.1} µs",
                         mode.name(),
                         run.tps,
-                        run.latency_ms
+                        run.latency_ms,
+                        run.processor_us
                     );
                     runs.push(run);
                 }

@@ -95,6 +95,8 @@ pub struct Run {
     pub tps: f64,
     /// Average time of a transaction in milliseconds.
     pub latency_ms: f64,
+    /// Processor time of what is in between, for each transaction, in microseconds.
+    pub processor_us: f64,
 }
 
 impl Run {
@@ -114,6 +116,7 @@ impl Run {
             clients,
             tps: number("tps = ")?,
             latency_ms: number("latency average = ")?,
+            processor_us: 0.0,
         })
     }
 }
@@ -162,11 +165,13 @@ impl Report {
         let (mode, clients) = what;
         writeln!(
             f,
-            "| {} | {clients} | {way} | {tps:.0} | {:.1} | {added:+.1} | {} | {} |",
+            "| {} | {clients} | {way} | {tps:.0} | {:.1} | {added:+.1} | {} | {} | {:.1} |",
             mode.name(),
             own * 1000.0,
             against(Way::Direct),
-            against(Way::PgBouncer)
+            against(Way::PgBouncer),
+            self.median(way, what, |run| run.processor_us)
+                .unwrap_or(0.0)
         )
     }
 }
@@ -180,9 +185,9 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "| mode | clients | way | tps | average µs | added µs | to direct | to PgBouncer |"
+            "| mode | clients | way | tps | average µs | added µs | to direct | to PgBouncer | its CPU µs |"
         )?;
-        writeln!(f, "|---|--:|---|--:|--:|--:|--:|--:|")?;
+        writeln!(f, "|---|--:|---|--:|--:|--:|--:|--:|--:|")?;
         let mut all: Vec<(Mode, u32)> = self
             .runs
             .iter()
@@ -212,6 +217,7 @@ mod tests {
             clients: 1,
             tps,
             latency_ms,
+            processor_us: 0.0,
         };
         Report {
             command: "x".into(),
@@ -241,11 +247,11 @@ mod tests {
     fn the_median_ignores_one_bad_round() {
         let text = report().to_string();
         assert!(
-            text.contains("| prepared | 1 | direct | 1000 | 100.0 | +0.0 | 1.00 | - |"),
+            text.contains("| prepared | 1 | direct | 1000 | 100.0 | +0.0 | 1.00 | - | 0.0 |"),
             "{text}"
         );
         assert!(
-            text.contains("| prepared | 1 | Portcullis | 500 | 130.0 | +30.0 | 0.50 | - |"),
+            text.contains("| prepared | 1 | Portcullis | 500 | 130.0 | +30.0 | 0.50 | - | 0.0 |"),
             "{text}"
         );
     }

@@ -13,6 +13,7 @@ mod build_ebpf;
 mod compat;
 mod demo;
 mod demo_steps;
+mod fuzz;
 mod root;
 mod setup;
 mod test;
@@ -49,6 +50,8 @@ enum Task {
     /// Run PostgreSQL's and its drivers' own test suites, direct and through the gate (as
     /// root).
     Compat(compat::Args),
+    /// Fuzz the PostgreSQL codec and session, each target for a while.
+    Fuzz(fuzz::Args),
     /// Check the rules of the house: arrows, sizes, unsafe, formatting, lints.
     Tidy(tidy::Args),
     /// Test the gate on systemd hosts with other kernels, in virtual machines (as root).
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Compat(args) => compat::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Tidy(args) => tidy::run(&args),
         Task::VmTest(args) => vm_test::run(&args),
     };

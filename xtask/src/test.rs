@@ -1,7 +1,9 @@
 //! `cargo xtask test`: builds, then runs the unit, kernel and end-to-end tests, those in a
-//! virtual machine with BPF LSM (one kernel; `cargo xtask vm-test` has the others), and
-//! closes with plain counts over all of them. `cargo xtask test drivers` runs the tests of
-//! that name and the quick ones of `cargo xtask compat`.
+//! `cargo xtask test`: builds, then runs the unit, kernel and end-to-end tests, those in a
+//! virtual machine with BPF LSM (one kernel; `cargo xtask vm-test` has the others), the fuzz
+//! targets for a minute each, the quick ones of `cargo xtask compat`, and closes with plain
+//! counts over all of them. `cargo xtask test drivers` runs the tests of that name and those
+//! quick ones.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -9,12 +11,12 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::test_counts::Counts;
-use crate::{build, compat, root, setup, vm_test};
+use crate::{build, compat, fuzz, root, setup, vm_test};
 
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only the tests whose name contains this, and no virtual machine.
+    /// Only the tests whose name contains this, no virtual machine and no fuzzing.
     filter: Option<String>,
 }
 
@@ -40,6 +42,16 @@ const GROUPS: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// Gives a group's counts, and whether it is good.
+type Usual = fn() -> Result<(Counts, bool)>;
+
+/// Groups that cargo does not run, and the filter that runs them too.
+const ALONE: &[(&str, Option<&str>, Usual)] = &[
+    ("virtual machine", None, vm_test::usual),
+    ("fuzz", None, fuzz::usual),
+    ("others'", Some("drivers"), compat::quick),
+];
+
 /// Runs them all; a failure in one group does not hide the others.
 pub fn run(args: &Args) -> Result<()> {
     root::require(
@@ -60,20 +72,15 @@ pub fn run(args: &Args) -> Result<()> {
             broken.push(*group);
         }
     }
-    if args.filter.is_none() {
-        println!("\n=== tests in the virtual machine ===");
-        let (counts, succeeded) = vm_test::usual()?;
-        total.add(counts);
-        if !succeeded {
-            broken.push("virtual machine");
+    for (group, filter, usual) in ALONE {
+        if args.filter.is_some() && args.filter.as_deref() != *filter {
+            continue;
         }
-    }
-    if args.filter.as_deref() == Some("drivers") {
-        println!("\n=== suites of others, direct and through the gate ===");
-        let (counts, succeeded) = compat::quick()?;
+        println!("\n=== {group} tests ===");
+        let (counts, succeeded) = usual()?;
         total.add(counts);
         if !succeeded {
-            broken.push("others'");
+            broken.push(*group);
         }
     }
     println!("\n{total}");

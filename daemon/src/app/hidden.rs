@@ -153,8 +153,8 @@ mod tests {
             "/srv/v",
             "/srv/v/token",
             "/srv/secret",
-            "/srv/other",
             "/srv/gate.key",
+            "/srv/other",
         ] {
             assert!(
                 own.hidden.contains(&path.into()),

@@ -107,8 +107,8 @@ mod tests {
 
     /// Some that wait at once, on a thread of their own: what each is told.
     fn all_at_once(log: AuditLog, count: usize) -> Vec<bool> {
-        let runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = { runtime }.build().expect("runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.expect("runtime");
         let log = Arc::new(log);
         let one = |log: Arc<AuditLog>, body: usize| async move {
             let body = serde_json::json!({ "n": body });

@@ -122,3 +122,7 @@ impl Known {
         ids.join(",")
     }
 }
+
+#[cfg(test)]
+#[path = "memo_tests.rs"]
+mod tests;

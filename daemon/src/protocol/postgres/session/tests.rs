@@ -1,3 +1,4 @@
+mod allocations;
 mod attacks;
 mod bench;
 mod limits;

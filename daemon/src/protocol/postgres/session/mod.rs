@@ -185,7 +185,10 @@ impl Session for PostgresSession {
             State::Dialling(_) => matches!(answer, Answer::Dialled | Answer::Refused(_)),
             State::Login(login) => login.awaits(&answer),
             State::Relay(relay) => matches!(answer, Answer::Verdict(_)) && relay.is_judging(),
-            State::Startup(_) | State::Closing(_) => false,
+            State::Startup(startup) => {
+                matches!(answer, Answer::AgentSecured) && startup.is_handshaking()
+            }
+            State::Closing(_) => false,
         };
         if !awaited {
             return self.close(None, CloseReason::Refused, io);

@@ -42,6 +42,11 @@ pub(super) enum Next {
 
 impl Startup {
     /// The handshake that it asked for is done.
+    /// Whether the proxy is at the handshake.
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.encryption.is_handshaking()
+    }
+
     pub(super) fn secured(&mut self) {
         self.encryption.secured();
     }

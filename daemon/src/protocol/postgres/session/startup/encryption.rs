@@ -59,6 +59,11 @@ impl Encryption {
         }
     }
 
+    /// Whether the proxy is at it.
+    pub(super) fn is_handshaking(&self) -> bool {
+        matches!(self.stage, Stage::Handshake(_))
+    }
+
     /// The handshake is done.
     pub(super) fn secured(&mut self) {
         // An SSLRequest inside direct TLS is answered "no", as the server does.

@@ -288,6 +288,7 @@ pub(super) fn answers() -> Vec<Answer> {
         Answer::Credential(secret.into()),
         Answer::Verdict(Verdict::NotRecorded),
         Answer::Refused(crate::protocol::Refusal::Unreachable),
+        Answer::AgentSecured,
     ]
 }
 

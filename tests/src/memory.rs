@@ -33,12 +33,16 @@ mod tests {
     #[test]
     fn a_large_vector_is_seen_until_it_is_forgotten() {
         let pid = std::process::id();
+        // The kernel's counters lag by some pages: what counts is the vector.
+        const SIZE: u64 = 64 << 20;
         let large = vec![1_u8; 64 << 20];
         let now = resident(pid).expect("resident");
-        assert!(now > 64 << 20, "{now}");
+        assert!(now > SIZE, "{now}");
         drop(large);
-        assert!(peak(pid).expect("peak") >= now);
+        let most = peak(pid).expect("peak");
+        assert!(most > SIZE, "{most}");
         forget_peak(pid).expect("clear_refs");
-        assert!(peak(pid).expect("peak") < now);
+        let most = peak(pid).expect("peak");
+        assert!(most < SIZE, "{most}");
     }
 }

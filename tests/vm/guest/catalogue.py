@@ -239,7 +239,7 @@ KERNEL = [
     Way("bpf_attach", "bpf(): a program on the root cgroup", "ok"),
     Way("systemd_run", "systemd-run by systemd's socket"),
     Way("systemd_run_bus", "systemd-run by D-Bus"),
-    Way("at_job", "a job for atd", lambda r: host.until("atd", lambda: job(r), 3)),
+    Way("at_job", "a job for atd", lambda r: host.until("atd", lambda: job(r), 20)),
     Way("cron_table", "a table for cron (crontab)", spool),
     Way("cron_file", "a file for cron", reads("/etc/cron.d/way")),
     Way("terminal", "TIOCSTI: typing into a terminal outside", lambda r: r["outside"].typed(r)),

@@ -57,6 +57,8 @@ pub(crate) struct Drive {
     allow: Arc<Decision>,
     deny: Arc<Decision>,
     established: bool,
+    /// The agent has asked for TLS, which ends it here.
+    pub(crate) tls: bool,
     watch: Watch,
     server: Server,
     /// All that the agent has got.
@@ -68,8 +70,9 @@ impl Drive {
         analyse::this_thread_is_roomy();
         let settings = Settings {
             user: "gate".into(),
+            users: Vec::new(),
             databases: Vec::new(),
-            search_path: vec!["public".into()],
+            search_path: Some(vec!["public".into()]),
             tls: false,
             auth: vec![Auth::PasswordUnencrypted, Auth::ScramSha256, Auth::Md5],
             message_limit: LIMIT,
@@ -86,6 +89,7 @@ impl Drive {
             allow: Arc::clone(allow),
             deny: Arc::clone(deny),
             established: false,
+            tls: false,
             watch: Watch::default(),
             server: Server::default(),
             told: BytesMut::new(),
@@ -175,6 +179,10 @@ impl Drive {
                 }
                 Step::Established(_) => self.established = true,
                 Step::Finished(_) => {}
+                Step::AgentTls(_) => {
+                    self.tls = true;
+                    self.closed = Some(CloseReason::Refused);
+                }
                 Step::StartTls => panic!("TLS without a policy that asks for it"),
                 Step::Cancel(_) => self.closed = Some(CloseReason::Finished),
                 Step::Close(reason) => self.closed = Some(reason),

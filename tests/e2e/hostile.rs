@@ -3,8 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
-use portcullis_tests::audit;
 use portcullis_tests::wait;
+use portcullis_tests::{audit, shop};
 
 use crate::stage::Stage;
 
@@ -101,4 +101,18 @@ fn a_denied_copy_ignores_the_data_that_follow() {
     let stage = Stage::new();
     raw(&stage, "denied-copy");
     stage.assert_works();
+}
+
+#[test]
+fn a_rollback_brings_no_text_past_the_gate_that_it_would_read_otherwise() {
+    let policy = format!(
+        "version: 1\nroles: {{analyst: {{}}}}\nservices:\n  shop: {{proto: postgres, at: ['{}'], \
+         tls: disable, user: agent_ro, database: shop, credential: 'file:{}/shop'}}\nrules:\n  \
+         - {{id: wide, role: analyst, allow: [sql.read, sql.session, sql.tx], on: ['shop/*']}}\n  \
+         - {{id: no-hr, role: analyst, deny: ['sql.*'], on: ['shop/hr.*']}}\n",
+        shop::ADDRESS,
+        shop::SECRETS,
+    );
+    let stage = Stage::with_policy(&policy, |_| {});
+    raw(&stage, "restored-settings");
 }

@@ -117,8 +117,9 @@ fn schemas<'a>(name: &str, kind: Kind, search_path: &'a [String]) -> impl Iterat
         Kind::Operator => lists::is_catalog_operator(name),
         Kind::Other => false,
     };
-    // A newer server may have brought it: what starts with pg_ may be in either place.
-    let possible = known || name.starts_with("pg_");
+    // A newer server may have brought it: what starts with pg_ may be in either place. Where
+    // the path is the server's own, the other place is not known.
+    let possible = known || (name.starts_with("pg_") && !search_path.is_empty());
     let mut done = false;
     implicit
         .then_some("pg_catalog")

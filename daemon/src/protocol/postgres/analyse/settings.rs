@@ -28,12 +28,22 @@ pub(in crate::protocol::postgres) fn at_start_up(name: &str, value: &str) -> Vec
             )]
         }
         "search_path" => vec![setting(), super::unknown()],
+        STRINGS if !value.eq_ignore_ascii_case("on") => vec![setting(), super::unknown()],
         // These load code into the server.
         "local_preload_libraries" | "session_preload_libraries" | "dynamic_library_path" => {
             vec![setting(), Effect::on_path(Verb::SqlUnsafeIo, SERVER)]
         }
         _ => vec![setting()],
     }
+}
+
+/// While it is off, a backslash in a string is not what the gate takes it for.
+const STRINGS: &str = "standard_conforming_strings";
+
+/// A setting by which the server reads texts, or looks names up.
+pub(super) fn is_read_by(name: &str) -> bool {
+    let settings = ["search_path", STRINGS, "client_encoding"];
+    settings.iter().any(|one| one.eq_ignore_ascii_case(name))
 }
 
 impl Walker<'_> {
@@ -80,8 +90,13 @@ impl Walker<'_> {
             }
             (_, name) => {
                 self.setting(name);
-                if name == "search_path" {
-                    self.search_path_changes();
+                let value = arguments.first().and_then(Tree::string);
+                match name {
+                    "search_path" => self.search_path_changes(),
+                    STRINGS if !value.is_some_and(|value| value.eq_ignore_ascii_case("on")) => {
+                        self.unknown("strings would be read otherwise than they are judged");
+                    }
+                    _ => {}
                 }
             }
         }

@@ -86,6 +86,8 @@ pub(super) struct Pipeline {
     copying_in: bool,
     full: bool,
     reported: Reported,
+    /// See [`Pipeline::reading_was_other`].
+    unsteady: bool,
     /// The last message pushed that may change what a statement name stands for.
     last_naming: Option<u64>,
     /// An Execute went up since the last message that is answered with ReadyForQuery.

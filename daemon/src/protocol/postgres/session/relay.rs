@@ -55,13 +55,11 @@ impl From<OutOfOrder> for Fault {
     }
 }
 
-/// What the server reports of its encodings.
+/// What the server reports of the settings by which it reads texts; none before it does.
 #[derive(Debug, Clone, Copy, Default)]
-struct Encoding {
-    /// The client's is UTF-8.
-    utf8: bool,
-    /// The client's was another one at some time in this session.
-    ever_other: bool,
+struct Reading {
+    /// The client's encoding is UTF-8.
+    client_utf8: Option<bool>,
     /// The server's own.
     server: Option<ServerEncoding>,
     /// Whether `standard_conforming_strings` is on.
@@ -93,7 +91,7 @@ pub(super) struct Relay {
     passing: usize,
     /// The upstream has said why it closes.
     farewell: bool,
-    encoding: Encoding,
+    reading: Reading,
     /// The first message that was unanswered when the agent's next one had to wait.
     waiting: Option<u64>,
     /// The agent has said goodbye: what it said before is still answered.
@@ -121,7 +119,7 @@ impl Relay {
             operations: 0,
             passing: 0,
             farewell: false,
-            encoding: Encoding::default(),
+            reading: Reading::default(),
             waiting: None,
             goodbye: false,
             steps: VecDeque::new(),
@@ -135,8 +133,12 @@ impl Relay {
             }
             rest = behind;
         }
-        match (relay.encoding.server, relay.encoding.conforming) {
-            (Some(_), Some(_)) => Ok(relay),
+        match relay.reading {
+            Reading {
+                client_utf8: Some(_),
+                server: Some(_),
+                conforming: Some(_),
+            } => Ok(relay),
             _ => Err(Fault::upstream(
                 "a setting that reading depends on is not reported",
             )),

@@ -4,11 +4,15 @@
 //! whose changes the server reports, at the latest with ReadyForQuery. What is sent behind
 //! an operation that may change them has to wait for that report; where the report can't
 //! come before the text (the same batch, no Sync between), the text can't be judged.
+//!
+//! What was set once may come back with whatever runs, a rollback or a reset, and the server
+//! need not ever have said so: it reports what has changed between two ReadyForQuery. From
+//! then on a text that is read in two ways by these settings waits for every answer.
 
 use super::{Entry, Expect, Pipeline};
 
 /// Whether a text that comes now can be judged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in super::super) enum Readable {
     Yes,
     /// After the ReadyForQuery that is under way.
@@ -32,24 +36,36 @@ pub(super) enum Reported {
 impl Pipeline {
     /// The operation that was pushed last may change how texts are read.
     pub(in super::super) fn reading_may_change(&mut self) {
+        self.unsteady = true;
         self.reported = match self.owed.back() {
             Some(entry) if matches!(entry.expect, Expect::Query(_)) => Reported::With(entry.number),
             _ => Reported::Later,
         };
     }
 
-    /// Whether the settings that reading depends on are known.
-    pub(in super::super) fn readable(&self) -> Readable {
-        match self.reported {
+    /// A setting that reading depends on was another one than the gate reads by, as the
+    /// server says.
+    pub(in super::super) fn reading_was_other(&mut self) {
+        self.unsteady = true;
+    }
+
+    /// Whether the settings that reading depends on are known. A `plain` text is read in the
+    /// same way by all of them.
+    pub(in super::super) fn readable(&self, plain: bool) -> Readable {
+        let reported = match self.reported {
             Reported::Already => Readable::Yes,
             Reported::Later => Readable::No,
             Reported::With(number) if self.still_owed(number) => Readable::Wait,
             Reported::With(_) => Readable::Yes,
+        };
+        if plain || !self.unsteady {
+            return reported;
         }
+        reported.max(self.readable_when_quiet())
     }
 
-    /// The same for a session in which any operation may bring back another encoding.
-    pub(in super::super) fn readable_when_quiet(&self) -> Readable {
+    /// Where any operation may bring another setting back: once all has been answered.
+    fn readable_when_quiet(&self) -> Readable {
         let brings_report = |entry: &Entry| matches!(entry.expect, Expect::Sync | Expect::Query(_));
         if self.ran_since_sync {
             Readable::No

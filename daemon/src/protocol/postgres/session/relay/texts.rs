@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Encoding, Relay, ServerEncoding};
+use super::{Reading, Relay, ServerEncoding};
 use crate::policy::{Effect, Object, Verb};
 use crate::protocol::postgres::analyse::Context;
 use crate::protocol::postgres::session::pipeline::{Kept, Readable};
@@ -37,22 +37,25 @@ impl Relay {
 
     /// Whether the gate reads the text as the server will.
     fn readable(&self, text: &str) -> Result<Readable, &'static str> {
-        let settled = self.pipeline.readable();
-        if settled == Readable::Yes && self.encoding.conforming != Some(true) {
-            return Err(STRINGS);
-        }
-        if text.is_ascii() || settled != Readable::Yes {
+        // Without a backslash strings end where they end, whatever the setting; and ASCII
+        // stands for itself in each encoding.
+        let plain = text.is_ascii() && !text.contains('\\');
+        let settled = self.pipeline.readable(plain);
+        if settled != Readable::Yes {
             return Ok(settled);
         }
-        let Encoding {
-            utf8, ever_other, ..
-        } = self.encoding;
-        match self.encoding.server {
-            Some(ServerEncoding::Utf8) if ever_other => match self.pipeline.readable_when_quiet() {
-                // In other encodings a byte above 127 may hide a quote from us.
-                Readable::Yes if !utf8 => Err(ENCODING),
-                readable => Ok(readable),
-            },
+        let Reading {
+            client_utf8,
+            server,
+            conforming,
+        } = self.reading;
+        if conforming != Some(true) {
+            return Err(STRINGS);
+        }
+        match server {
+            _ if text.is_ascii() => Ok(Readable::Yes),
+            // In other encodings a byte above 127 may hide a quote from us.
+            Some(ServerEncoding::Utf8) if client_utf8 != Some(true) => Err(ENCODING),
             Some(ServerEncoding::Utf8) => Ok(Readable::Yes),
             _ => Err("a statement with more than ASCII in a database that is not UTF8"),
         }

@@ -172,16 +172,24 @@ impl Relay {
         let value = fields.bytes().map_err(cut)?;
         match name {
             b"client_encoding" => {
-                self.encoding.utf8 = value.eq_ignore_ascii_case(b"UTF8");
-                self.encoding.ever_other |= !self.encoding.utf8;
+                let is_utf8 = value.eq_ignore_ascii_case(b"UTF8");
+                self.reading.client_utf8 = Some(is_utf8);
+                if !is_utf8 {
+                    self.pipeline.reading_was_other();
+                }
             }
             b"server_encoding" => {
-                self.encoding.server = match value {
+                self.reading.server = match value {
                     b"UTF8" => Some(ServerEncoding::Utf8),
                     _ => Some(ServerEncoding::Other),
                 };
             }
-            b"standard_conforming_strings" => self.encoding.conforming = Some(value == b"on"),
+            b"standard_conforming_strings" => {
+                self.reading.conforming = Some(value == b"on");
+                if value != b"on" {
+                    self.pipeline.reading_was_other();
+                }
+            }
             _ => {}
         }
         Ok(())

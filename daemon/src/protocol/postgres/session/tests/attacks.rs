@@ -13,6 +13,9 @@ rules:
   - {id: no, role: analyst, deny: [sql.delete], on: ['shop/*']}
 ";
 
+/// And somebody has allowed this.
+const UNKNOWN: &str = "  - {id: u, role: analyst, allow: [sql.unknown], on: ['shop/*']}\n";
+
 const PREPARE: &str = "PREPARE q AS SELECT * FROM orders";
 
 fn close(kind: u8, name: &str) -> Vec<u8> {
@@ -50,18 +53,19 @@ fn a_name_that_the_server_would_cut_is_refused() {
 
 #[test]
 fn a_text_waits_for_the_report_of_a_setting_that_changes_how_it_is_read() {
-    let mut bench = Bench::with(WIDE);
+    let mut bench = Bench::with(&format!("{WIDE}{UNKNOWN}"));
     let set = query("SET standard_conforming_strings = off");
     // With the setting on, all behind the first quote is a string.
     let hidden = query(r"SELECT '\', '; DELETE FROM orders; --'");
-    assert_eq!(bench.agent(&[set.clone(), hidden].concat()), set);
+    let flush = frame(b'H', b"");
+    let up = bench.agent(&[set.clone(), hidden.clone()].concat());
+    assert_eq!(up, [set, flush].concat());
     let report = status("standard_conforming_strings", "off");
     bench.upstream(&[report, frame(b'C', b"SET\0"), ready(b'I')].concat());
-    let up = bench.io.to_upstream.split().to_vec();
-    assert!(contains(&up, "portcullis_denied"), "{up:?}");
     assert!(bench.last_effects().contains("sql.unknown"));
+    assert_eq!(bench.io.to_upstream.split(), hidden);
     // Back to what the gate reads.
-    bench.upstream(&[decoy_error(), ready(b'I')].concat());
+    bench.upstream(&[complete("SELECT 1"), ready(b'I')].concat());
     bench.upstream(&status("standard_conforming_strings", "on"));
     let good = query(GOOD);
     assert_eq!(bench.agent(&good), good);
@@ -282,23 +286,24 @@ fn a_search_path_that_the_gate_can_not_follow_is_not_set() {
 
 #[test]
 fn a_setting_by_function_counts_as_one_by_set() {
-    let mut bench = Bench::with(WIDE);
     let set = query("SELECT set_config('standard_conforming_strings', 'off', false)");
-    let next = query("SELECT 1");
-    assert_eq!(bench.agent(&[set.clone(), next].concat()), set);
+    let up = Bench::with(WIDE).agent(&set);
+    assert!(contains(&up, "portcullis_denied"), "{up:?}");
+    let mut bench = Bench::with(&format!("{WIDE}{UNKNOWN}"));
+    let up = bench.agent(&[set.clone(), query("SELECT 1")].concat());
+    assert_eq!(up, [set, frame(b'H', b"")].concat());
 }
 
 #[test]
 fn what_is_doubtful_is_judged_by_what_it_seems_to_do_as_well() {
     // Found by the model test: somebody may have allowed sql.unknown.
-    let unknown = "  - {id: u, role: analyst, allow: [sql.unknown], on: ['shop/*']}\n";
-    let mut bench = Bench::with(&format!("{WIDE}{unknown}"));
+    let mut bench = Bench::with(&format!("{WIDE}{UNKNOWN}"));
     let block = [parse("", "DO 'x'"), bind("", ""), execute("")].concat();
     let up = bench.agent(&[block.clone(), query(BAD)].concat());
     assert!(!contains(&up, BAD), "{}", bench.last_effects());
     let asked = bench.asked.last().expect("asked");
     assert_eq!(&*asked.operation.text, BAD, "the record has the text");
-    let mut bench = Bench::with(&format!("{WIDE}{unknown}"));
+    let mut bench = Bench::with(&format!("{WIDE}{UNKNOWN}"));
     bench.upstream(&status("client_encoding", "LATIN1"));
     let up = bench.agent(&query("DELETE FROM orders /* é */"));
     assert!(

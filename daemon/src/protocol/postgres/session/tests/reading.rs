@@ -121,3 +121,66 @@ fn bytes_that_are_no_text_are_never_sure() {
     let mut bench = Bench::new();
     assert!(contains(&bench.agent(&broken), "portcullis_denied_"));
 }
+
+/// The end value is what it was at the start, so that the server reports nothing.
+#[test]
+fn what_was_set_and_left_within_one_text_may_come_back() {
+    let strings = (
+        "standard_conforming_strings",
+        r"SELECT 'x\', ' UNION SELECT a FROM hr.pay -- '",
+    );
+    let encoding = (
+        "client_encoding",
+        "SELECT E'\u{c1}\\' UNION SELECT a FROM hr.pay -- '",
+    );
+    for (setting, text) in [strings, encoding] {
+        let bench = || {
+            let mut bench = Bench::with(ALL);
+            let left = format!("BEGIN; SET {setting} = x; SAVEPOINT a; SET {setting} = DEFAULT");
+            run(&mut bench, &left, "SET", b'T');
+            bench
+        };
+        // Nothing was said of it so far.
+        let mut asked = bench();
+        assert_eq!(asked.agent(&query(text)), query(text), "{setting}");
+        assert!(!is_doubtful(&asked), "{setting}");
+        // Behind a rollback it waits for what the server says then.
+        let mut asked = bench();
+        let back = query("ROLLBACK TO a");
+        assert_eq!(
+            asked.agent(&[back.clone(), query(text)].concat()),
+            back,
+            "{setting}"
+        );
+        let report = status(setting, "other");
+        asked.upstream(&[report, frame(b'C', b"ROLLBACK\0"), ready(b'T')].concat());
+        assert!(is_doubtful(&asked), "{setting}");
+        // In one batch nothing is said in time.
+        let mut asked = bench();
+        asked.agent(&[one("ROLLBACK TO a"), parse("", text)].concat());
+        assert!(is_doubtful(&asked), "{setting}");
+        // What all settings read alike is held up by none.
+        let mut asked = bench();
+        let batch = [one("ROLLBACK TO a"), one(GOOD), sync(), query(GOOD)].concat();
+        assert_eq!(asked.agent(&batch), batch, "{setting}");
+        assert!(!is_doubtful(&asked), "{setting}");
+    }
+}
+
+#[test]
+fn a_login_that_does_not_say_how_texts_are_read_is_refused() {
+    let all = [
+        ("client_encoding", "UTF8"),
+        ("server_encoding", "UTF8"),
+        ("standard_conforming_strings", "on"),
+    ];
+    for left_out in 0..=all.len() {
+        let mut statuses = Vec::new();
+        for (_, (name, value)) in all.iter().enumerate().filter(|(at, _)| *at != left_out) {
+            statuses.extend(status(name, value));
+        }
+        let cache = Arc::new(Cache::new(10, 1000));
+        let relay = Relay::open(&settings(), cache, [1, 2], ConnectionId::next(), &statuses);
+        assert_eq!(relay.is_ok(), left_out == all.len(), "{left_out}");
+    }
+}

@@ -191,6 +191,12 @@ mod tests {
             paths(&["pg_new_thing"], Kind::Relation, &["public"]),
             ["pg_catalog.pg_new_thing", "public.pg_new_thing"]
         );
+        // Where the server looks it up as it likes, it may be anybody's.
+        assert_eq!(paths(&["pg_new_thing"], Kind::Relation, &[]), [""; 0]);
+        assert_eq!(
+            paths(&["pg_class"], Kind::Relation, &[]),
+            ["pg_catalog.pg_class"]
+        );
     }
 
     #[test]

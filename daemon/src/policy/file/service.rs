@@ -8,7 +8,7 @@ use super::reader::{Fields, Reader, Shape};
 use super::tree::{Node, Value};
 use crate::policy::credential::CredentialRef;
 use crate::policy::problem::{At, Spot, suggest};
-use crate::policy::service::{Destination, Proto, Service, Tls};
+use crate::policy::service::{Auth, Destination, Proto, Service, Tls};
 use crate::types::ServiceName;
 
 /// A service and the places that other services may clash with.
@@ -68,7 +68,8 @@ pub(super) fn read(reader: &mut Reader<'_>, name: At<&str>, node: &Node) -> Opti
         .required(&fields, "user")
         .and_then(|node| identifier(reader, node, "`user`"));
     let login = login::read(reader, &fields, tls.as_ref());
-    let users = users(reader, &fields);
+    let own = user.as_ref().map(|user| user.value.as_str());
+    let users = users(reader, &fields, own, login.as_ref());
     let databases = databases(reader, &fields);
     let search_path = search_path(reader, &fields);
     let (at, tls) = (at?, tls?);
@@ -206,10 +207,26 @@ fn warn_of_plain_text(reader: &mut Reader<'_>, at: &[At<Destination>], tls: &Tls
     }
 }
 
-/// Further users, each with its credential.
-fn users(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<BTreeMap<String, CredentialRef>> {
+/// Further users than `user`, each with its credential.
+fn users(
+    reader: &mut Reader<'_>,
+    fields: &Fields<'_>,
+    user: Option<&str>,
+    login: Option<&Login>,
+) -> Option<BTreeMap<String, CredentialRef>> {
     let mut users = Some(BTreeMap::new());
     for (name, node) in reader.entries_of(fields, "users") {
+        if Some(name.value) == user {
+            let message = format!("`{}` is the service's own `user`", name.value);
+            let help = "its credential is the service's `credential`";
+            reader.found.error(name.spot, message, Some(help.into()));
+            users = None;
+        }
+        if login.is_some_and(|login| login.auth == [Auth::Cert]) {
+            let message = "with `auth: [cert]` no credential of `users` is ever asked for";
+            reader.found.error(name.spot, message, None);
+            users = None;
+        }
         let fits = (1..=LONGEST_IDENTIFIER).contains(&name.value.len());
         if !fits {
             let message = format!("a user's name has 1 to {LONGEST_IDENTIFIER} bytes");

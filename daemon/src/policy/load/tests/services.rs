@@ -72,6 +72,11 @@ fn a_service_is_checked_when_it_loads() {
         "",
     );
     one_error(
+        &service(&format!("{at}, users: {{u: 'file:/x'}}")),
+        "3:79: `u` is the service's own `user`",
+        "its credential is the service's `credential`",
+    );
+    one_error(
         &service(&format!("{at}, database: {}", "x".repeat(64))),
         "3:81: `database` is longer than 63 bytes",
         "",
@@ -231,6 +236,11 @@ fn a_way_to_log_in_that_could_not_count_is_refused() {
         (
             format!("{secret}, auth: [cert], {pair}"),
             "3:60: `credential` has no use with `auth: [cert]`",
+            "",
+        ),
+        (
+            format!("auth: [cert], {pair}, users: {{v: 'file:/v'}}"),
+            "3:118: with `auth: [cert]` no credential of `users` is ever asked for",
             "",
         ),
         (

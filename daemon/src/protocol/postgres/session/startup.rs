@@ -41,12 +41,12 @@ pub(super) enum Next {
 }
 
 impl Startup {
-    /// The handshake that it asked for is done.
     /// Whether the proxy is at the handshake.
     pub(super) fn is_handshaking(&self) -> bool {
         self.encryption.is_handshaking()
     }
 
+    /// The handshake that it asked for is done.
     pub(super) fn secured(&mut self) {
         self.encryption.secured();
     }
@@ -104,7 +104,10 @@ fn accept(
     }
     upstream.push(("standard_conforming_strings".to_owned(), "on".to_owned()));
     let mut unknown = Vec::new();
-    for (name, value) in &parameters {
+    // The server takes the command line first, wherever it stands.
+    let (first, then): (Vec<_>, Vec<_>) =
+        parameters.iter().partition(|(name, _)| name == "options");
+    for (name, value) in first.into_iter().chain(then) {
         match name.as_str() {
             "user" => opening.user.clone_from(value),
             "database" => opening.database.clone_from(value),
@@ -117,9 +120,6 @@ fn accept(
             }
             name if name.starts_with("_pq_.") => unknown.push(name),
             name => {
-                if name == "application_name" {
-                    opening.application.clone_from(value);
-                }
                 setting(name.to_owned(), value.clone(), &mut upstream, &mut opening);
             }
         }
@@ -200,11 +200,14 @@ fn setting(
         "search_path" => schemas(&value).is_some_and(|same| search_path(&same) == pinned),
         _ => value == pinned,
     };
-    if upstream
-        .iter()
-        .any(|(name, pinned)| *name == lower && same(pinned))
-    {
+    let is_it = |(known, _): &&(String, String)| known.eq_ignore_ascii_case(&lower);
+    // Of all that were given, the last one counts.
+    let last = upstream.iter().rfind(is_it);
+    if last.is_some_and(|(_, last)| same(last)) {
         return;
+    }
+    if lower == "application_name" {
+        opening.application.clone_from(&value);
     }
     opening.effects.extend(analyse::at_start_up(&lower, &value));
     upstream.push((name, value));

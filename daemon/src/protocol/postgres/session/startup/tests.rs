@@ -354,3 +354,34 @@ fn a_path_of_the_servers_own_is_not_sent() {
     let pairs = [("user", "a"), ("search_path", "public")];
     assert!(!judged(&settings, &pairs).is_empty());
 }
+
+#[test]
+fn of_values_of_one_name_the_server_gets_them_in_its_own_order() {
+    let options = "-c x.y=1 -c x.y=2 -c x.y=1";
+    let pairs = [("user", "a"), ("x.y", "3"), ("options", options)];
+    let accepted = accepted(&settings(), &pairs);
+    let sent = accepted.upstream.iter();
+    let values: Vec<_> = sent
+        .filter(|(name, _)| name == "x.y")
+        .map(|(_, value)| value)
+        .collect();
+    assert_eq!(values, ["1", "2", "1", "3"]);
+    let back = [
+        ("user", "a"),
+        ("options", "-c search_path=hr -c search_path=public"),
+    ];
+    let sent = self::accepted(&settings(), &back).upstream;
+    let last = sent.iter().rfind(|(name, _)| name == "search_path");
+    assert_eq!(last.map(|(_, value)| &**value), Some("public"));
+}
+
+#[test]
+fn the_name_that_a_client_gives_itself_is_known_by_either_way() {
+    for pairs in [
+        [("user", "a"), ("application_name", "psql")],
+        [("user", "a"), ("options", "-c Application_Name=psql")],
+    ] {
+        let accepted = accepted(&settings(), &pairs);
+        assert_eq!(accepted.opening.application, "psql", "{pairs:?}");
+    }
+}

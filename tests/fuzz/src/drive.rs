@@ -79,7 +79,7 @@ impl Drive {
         };
         let (allow, deny, cache) = &*SHARED;
         let cache = Arc::clone(cache);
-        let seeds = [1, 2, 3, 4, 5, 7, 8];
+        let seeds = [2, 3, 4, 5, 7, 8];
         Self {
             session: PostgresSession::new(Arc::new(settings), cache, seeds, ConnectionId::next()),
             io: Buffers::default(),

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::shape::{holds_for_all, shape};
 use super::{Context, analyse};
-use crate::protocol::Operation;
+use crate::protocol::{Names, Operation};
 
 /// Power of two.
 const SHARDS: usize = 16;
@@ -193,8 +193,9 @@ fn of_same_shape(text: &str, like: &Operation) -> Operation {
         text: text.into(),
         fingerprint: like.fingerprint.clone(),
         effects: like.effects.clone(),
-        problem: like.problem.clone(),
-        names: like.names.clone(),
+        // As `shape::holds_for_all` has seen to.
+        problem: None,
+        names: Names::default(),
     }
 }
 

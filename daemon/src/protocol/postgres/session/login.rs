@@ -45,8 +45,8 @@ pub(super) struct Login {
     /// Of the TLS connection; none without TLS.
     binding: Option<Binding>,
     parameters: Vec<(String, String)>,
-    /// Made by the gate, for the agent.
-    agent: CancelKey,
+    /// The secret of the agent's cancel key, made by the gate.
+    secret: Vec<u8>,
     /// ParameterStatus and NoticeResponse messages as they came, for the agent.
     statuses: BytesMut,
     key: Option<CancelKey>,
@@ -64,7 +64,7 @@ impl Login {
     pub(super) fn start(
         parameters: Vec<(String, String)>,
         settings: &Settings,
-        agent: CancelKey,
+        secret: Vec<u8>,
         io: &mut Buffers,
     ) -> Self {
         let mut login = Self {
@@ -72,7 +72,7 @@ impl Login {
             auth: settings.auth.clone(),
             binding: None,
             parameters,
-            agent,
+            secret,
             statuses: BytesMut::new(),
             key: None,
         };
@@ -232,7 +232,7 @@ impl Login {
         let agent = CancelKey {
             // Clients know their own notifications, and who blocks whom, by it.
             process: upstream.process,
-            ..self.agent.clone()
+            secret: self.secret.clone(),
         };
         message::authentication_ok(&mut io.to_agent);
         io.to_agent.extend_from_slice(&self.statuses);

@@ -17,9 +17,7 @@ use super::analyse::Cache;
 use super::codec::message::ErrorMessage;
 use super::enforce;
 use crate::policy::Auth;
-use crate::protocol::{
-    Answer, Buffers, CancelKey, CloseReason, Expulsion, Outcome, Refusal, Session, Step,
-};
+use crate::protocol::{Answer, Buffers, CloseReason, Expulsion, Outcome, Refusal, Session, Step};
 use crate::types::ConnectionId;
 use login::Login;
 use relay::Relay;
@@ -57,8 +55,8 @@ enum State {
 pub struct PostgresSession {
     settings: Arc<Settings>,
     cache: Arc<Cache>,
-    /// Unpredictable; for the agent's cancel key (process, secret) and the decoys' two marks.
-    seeds: [u64; 7],
+    /// Unpredictable; for the secret of the agent's cancel key and the decoys' two marks.
+    seeds: [u64; 6],
     connection: ConnectionId,
     state: State,
     /// What still ran when the relay was closed.
@@ -70,7 +68,7 @@ impl PostgresSession {
     pub fn new(
         settings: Arc<Settings>,
         cache: Arc<Cache>,
-        seeds: [u64; 7],
+        seeds: [u64; 6],
         connection: ConnectionId,
     ) -> Self {
         Self {
@@ -149,7 +147,7 @@ impl PostgresSession {
             State::Dialling(accepted) => State::Login(Login::start(
                 accepted.upstream,
                 &self.settings,
-                agent_key(self.seeds, accepted.long_key),
+                secret(self.seeds, accepted.long_key),
                 io,
             )),
             other => other,
@@ -161,14 +159,10 @@ impl PostgresSession {
     }
 }
 
-/// The key that the agent gets: 4 bytes, or with protocol 3.2 as many as PostgreSQL 18's.
-fn agent_key([process, secret @ .., _, _]: [u64; 7], long: bool) -> CancelKey {
-    let [a, b, c, d, ..] = process.to_be_bytes();
+/// The secret that the agent gets: 4 bytes, or with protocol 3.2 as many as PostgreSQL 18's.
+fn secret([secret @ .., _, _]: [u64; 6], long: bool) -> Vec<u8> {
     let secret = secret.into_iter().flat_map(u64::to_le_bytes);
-    CancelKey {
-        process: i32::from_be_bytes([a, b, c, d]) & i32::MAX,
-        secret: secret.take(if long { 32 } else { 4 }).collect(),
-    }
+    secret.take(if long { 32 } else { 4 }).collect()
 }
 
 impl Session for PostgresSession {

@@ -26,11 +26,8 @@ fn started_with(tls: bool, auth: &[Auth]) -> (Login, Buffers) {
     let mut settings = settings();
     settings.tls = tls;
     settings.auth = auth.to_vec();
-    let agent = CancelKey {
-        process: 0x0102_0304,
-        secret: vec![8, 7, 6, 5],
-    };
-    let login = Login::start(parameters, &settings, agent, &mut io);
+    let secret = vec![8, 7, 6, 5];
+    let login = Login::start(parameters, &settings, secret, &mut io);
     (login, io)
 }
 

@@ -20,7 +20,7 @@ pub(super) fn fits(tag: u8, body: &[u8]) -> bool {
         b'E' | b'N' => error_or_notice(body).is_ok(),
         b'T' => fields(body).is_some(),
         b't' => counted(body, 4),
-        b'G' | b'H' | b'W' => body.get(1..).is_some_and(|formats| counted(formats, 2)),
+        b'G' | b'H' => body.get(1..).is_some_and(|formats| counted(formats, 2)),
         b'V' => value(body),
         _ => true,
     }

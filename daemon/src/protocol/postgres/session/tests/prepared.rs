@@ -52,12 +52,7 @@ fn execute_in_sql_is_judged_by_what_was_prepared_in_sql() {
         b'I',
     );
     run(&mut bench, "EXECUTE q", "SELECT 1", b'I');
-    let effects = &bench.asked.last().expect("asked").operation.effects;
-    assert!(
-        effects
-            .iter()
-            .any(|effect| effect.to_string() == "sql.select public.orders")
-    );
+    assert_eq!(bench.last_effects(), "sql.select public.orders");
     // What it stands for is judged, its own arguments too.
     refused(&mut bench, "EXECUTE q((SELECT salary FROM hr.pay))");
     run(&mut bench, "DEALLOCATE q", "DEALLOCATE", b'I');
@@ -86,12 +81,7 @@ fn fetch_is_judged_by_its_cursor() {
         b'T',
     );
     run(&mut bench, "FETCH 5 FROM c", "FETCH 5", b'T');
-    let effects = &bench.asked.last().expect("asked").operation.effects;
-    assert!(
-        effects
-            .iter()
-            .any(|effect| effect.to_string() == "sql.select public.orders")
-    );
+    assert_eq!(bench.last_effects(), "sql.select public.orders");
     run(&mut bench, "COMMIT", "COMMIT", b'I');
     let up = bench.agent(&query("FETCH 5 FROM c"));
     assert!(

@@ -19,6 +19,18 @@ enum Fate {
 
 use Fate::{Closes, Dropped, Taken, Waits};
 
+impl Fate {
+    /// Of a message that was given: whether anything of it is left, and came out.
+    fn of(whole: &Whole, at: At, left: &[u8], out: &[u8]) -> Self {
+        match (&whole.closed, left.is_empty(), out.is_empty()) {
+            (Some(_), ..) if at != At::Closed => Closes,
+            (_, false, _) => Waits,
+            (_, true, true) => Dropped,
+            (_, true, false) => Taken,
+        }
+    }
+}
+
 fn agents_sample(tag: u8) -> Vec<u8> {
     match tag {
         b'Q' => query(GOOD),
@@ -63,13 +75,8 @@ fn every_message_of_the_agent_in_every_state() {
         for tag in 0..=255 {
             let mut whole = Whole::at(at);
             whole.say(&agents_sample(tag));
-            let up = whole.io.to_upstream.len();
-            let fate = match (&whole.closed, whole.io.from_agent.is_empty()) {
-                (Some(_), _) if at != At::Closed => Closes,
-                (_, false) => Waits,
-                (_, true) if up == 0 => Dropped,
-                (_, true) => Taken,
-            };
+            let (left, out) = (&whole.io.from_agent, &whole.io.to_upstream);
+            let fate = Fate::of(&whole, at, left, out);
             let name = format!("{at:?} {:?}", char::from(tag));
             assert_eq!(fate, agents_fate(at, tag), "{name}");
             whole.check(&name);
@@ -136,13 +143,8 @@ fn every_message_of_the_server_in_every_state() {
             let mut whole = Whole::at(at);
             let sample = servers_sample(tag);
             whole.hear(&sample);
-            let told = whole.io.to_agent.len();
-            let fate = match (&whole.closed, whole.io.from_upstream.is_empty()) {
-                (Some(_), _) if at != At::Closed => Closes,
-                (_, false) => Waits,
-                (_, true) if told == 0 => Dropped,
-                (_, true) => Taken,
-            };
+            let (left, out) = (&whole.io.from_upstream, &whole.io.to_agent);
+            let fate = Fate::of(&whole, at, left, out);
             let name = format!("{at:?} {:?}", char::from(tag));
             assert_eq!(fate, servers_fate(at, tag), "{name}");
             whole.check(&name);

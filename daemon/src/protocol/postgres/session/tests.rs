@@ -117,7 +117,7 @@ fn an_earlier_error_makes_the_server_skip_a_decoy_too() {
 
 #[test]
 fn a_sync_inside_copy_in_gets_no_answer() {
-    let mut bench = Bench::with(&POLICY.replace("[sql.select]", "[sql.copy_in, sql.insert]"));
+    let mut bench = Bench::with(&READS.replace("[sql.select]", "[sql.copy_in, sql.insert]"));
     let messages = [
         parse("", "COPY orders FROM STDIN"),
         bind("", ""),
@@ -232,7 +232,7 @@ fn the_startup_is_refused_before_anything_is_dialled() {
 #[test]
 fn decisions_name_the_request() {
     let connection = ConnectionId::next();
-    let (policy, _) = Policy::from_texts([("p.yaml", POLICY)], 1).expect("policy");
+    let policy = policy(READS);
     let decision = policy.decide(&Request {
         principal: &Principal::named("analyst"),
         service: &ServiceName::from("shop"),

@@ -4,11 +4,6 @@ use super::*;
 
 /// Everything but deletions, and settings and COPY too.
 const WIDE: &str = "
-version: 1
-roles: {analyst: {}}
-services:
-  shop: {proto: postgres, at: ['127.0.0.1:5432'], user: u, credential: 'file:/x'}
-rules:
   - {id: wide, role: analyst, allow: ['sql.*'], on: ['shop/*']}
   - {id: no, role: analyst, deny: [sql.delete], on: ['shop/*']}
 ";

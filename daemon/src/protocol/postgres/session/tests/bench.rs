@@ -14,12 +14,17 @@ use crate::types::{ConnectionId, Principal, ServiceName};
 /// The last two are those of the decoys.
 pub(super) const SEEDS: [u64; 6] = [2, 3, 4, 5, 7, 8];
 
-pub(super) const POLICY: &str = "
-version: 1
-roles: {analyst: {}}
-services:
-  shop: {proto: postgres, at: ['127.0.0.1:5432'], user: u, credential: 'file:/x'}
-rules:
+/// A policy of these rules on one service.
+pub(super) fn policy(rules: &str) -> Policy {
+    let text = format!(
+        "version: 1\nroles: {{analyst: {{}}}}\nservices:\n  shop: {{proto: postgres, \
+         at: ['127.0.0.1:5432'], user: u, credential: 'file:/x'}}\nrules:\n{rules}"
+    );
+    let (policy, _) = Policy::from_texts([("p.yaml", &*text)], 1).expect("policy");
+    policy
+}
+
+pub(super) const READS: &str = "
   - {id: read, role: analyst, allow: [sql.select], on: ['shop/public.orders']}
 ";
 
@@ -46,10 +51,10 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new() -> Self {
-        Self::with(POLICY)
+        Self::with(READS)
     }
 
-    pub(super) fn with(policy: &str) -> Self {
+    pub(super) fn with(rules: &str) -> Self {
         // The texts here are short; a thread for each would take its time.
         crate::protocol::postgres::analyse::this_thread_is_roomy();
         let cache = Arc::new(Cache::new(100, 100_000));
@@ -63,7 +68,7 @@ impl Bench {
         let Ok(relay) = relay else {
             panic!("a good status is a fault")
         };
-        let (policy, _) = Policy::from_texts([("p.yaml", policy)], 1).expect("policy");
+        let policy = policy(rules);
         let (asked, finished) = (Vec::new(), Vec::new());
         Self {
             relay,

@@ -190,11 +190,6 @@ fn a_name_of_a_name_is_not_followed() {
 fn a_statement_made_by_a_block_is_not_the_one_that_was_known() {
     let mut bench = Bench::with(
         "
-version: 1
-roles: {analyst: {}}
-services:
-  shop: {proto: postgres, at: ['127.0.0.1:5432'], user: u, credential: 'file:/x'}
-rules:
   - {id: all, role: analyst, allow: ['sql.*'], on: ['shop/*']}
 ",
     );

@@ -52,7 +52,7 @@ fn execute_in_sql_is_judged_by_what_was_prepared_in_sql() {
         b'I',
     );
     run(&mut bench, "EXECUTE q", "SELECT 1", b'I');
-    assert_eq!(bench.last_effects(), "sql.select public.orders");
+    assert!(bench.last_effects().contains("sql.select public.orders"));
     // What it stands for is judged, its own arguments too.
     refused(&mut bench, "EXECUTE q((SELECT salary FROM hr.pay))");
     run(&mut bench, "DEALLOCATE q", "DEALLOCATE", b'I');
@@ -81,7 +81,7 @@ fn fetch_is_judged_by_its_cursor() {
         b'T',
     );
     run(&mut bench, "FETCH 5 FROM c", "FETCH 5", b'T');
-    assert_eq!(bench.last_effects(), "sql.select public.orders");
+    assert!(bench.last_effects().contains("sql.select public.orders"));
     run(&mut bench, "COMMIT", "COMMIT", b'I');
     let up = bench.agent(&query("FETCH 5 FROM c"));
     assert!(

@@ -4,11 +4,6 @@ use super::*;
 
 /// Everything, what can't be judged too, but no deletions.
 const ALL: &str = "
-version: 1
-roles: {analyst: {}}
-services:
-  shop: {proto: postgres, at: ['127.0.0.1:5432'], user: u, credential: 'file:/x'}
-rules:
   - {id: all, role: analyst, allow: ['sql.*', sql.unknown], on: ['shop/*']}
   - {id: no, role: analyst, deny: [sql.delete], on: ['shop/*']}
 ";

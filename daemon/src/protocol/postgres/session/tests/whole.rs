@@ -77,19 +77,12 @@ pub(super) const ALL: [At; 21] = [
 const PASSWORD: &str = "hunter2";
 
 const WIDE: &str = "
-version: 1
-roles: {analyst: {}}
-services:
-  shop: {proto: postgres, at: ['127.0.0.1:5432'], user: u, credential: 'file:/x'}
-rules:
   - {id: wide, role: analyst, allow: ['sql.*', sql.unknown], on: ['shop/*']}
 ";
 
 /// Thousands of sessions share it, and the analyses.
-static SHARED: LazyLock<(Policy, Arc<Cache>)> = LazyLock::new(|| {
-    let (policy, _) = Policy::from_texts([("p.yaml", WIDE)], 1).expect("policy");
-    (policy, Arc::new(Cache::new(1000, 100_000)))
-});
+static SHARED: LazyLock<(Policy, Arc<Cache>)> =
+    LazyLock::new(|| (policy(WIDE), Arc::new(Cache::new(1000, 100_000))));
 
 pub(super) struct Whole {
     session: PostgresSession,

@@ -19,12 +19,39 @@ use crate::authority::Authority;
 const A_WHILE: Duration = Duration::from_millis(100);
 
 struct Bench {
+    near: Near,
+    far_agent: TcpStream,
+    far_upstream: TcpStream,
+}
+
+/// The gate's side.
+struct Near {
     pump: Pump,
     io: Buffers,
     agent: Stream,
     upstream: Stream,
-    far_agent: TcpStream,
-    far_upstream: TcpStream,
+}
+
+impl Near {
+    async fn next(&mut self) -> Event {
+        let Self {
+            pump,
+            io,
+            agent,
+            upstream,
+        } = self;
+        poll_fn(|cx| pump.poll(cx, io, agent, Some(upstream))).await
+    }
+
+    /// Moves bytes, with `work` after each move, until something else than that happens.
+    async fn run(&mut self, mut work: impl FnMut(&mut Buffers)) -> Event {
+        loop {
+            match self.next().await {
+                Event::Progress => work(&mut self.io),
+                other => return other,
+            }
+        }
+    }
 }
 
 async fn pair() -> (TcpStream, TcpStream) {
@@ -43,10 +70,12 @@ impl Bench {
         let (agent, far_agent) = pair().await;
         let (upstream, far_upstream) = pair().await;
         Self {
-            pump: Pump::new(message_limit, budget.share()),
-            io: Buffers::default(),
-            agent: Stream::Plain(agent),
-            upstream: Stream::Plain(upstream),
+            near: Near {
+                pump: Pump::new(message_limit, budget.share()),
+                io: Buffers::default(),
+                agent: Stream::Plain(agent),
+                upstream: Stream::Plain(upstream),
+            },
             far_agent,
             far_upstream,
         }
@@ -54,15 +83,7 @@ impl Bench {
 
     /// What happens next; none if nothing does for a while.
     async fn next(&mut self) -> Option<Event> {
-        let Self {
-            pump,
-            io,
-            agent,
-            upstream,
-            ..
-        } = self;
-        let moved = std::future::poll_fn(|cx| pump.poll(cx, io, agent, Some(upstream)));
-        timeout(A_WHILE, moved).await.ok()
+        timeout(A_WHILE, self.near.next()).await.ok()
     }
 
     /// Until nothing moves.
@@ -91,23 +112,14 @@ async fn pour(socket: &mut TcpStream, most: usize) -> usize {
 
 /// Pours from one far end while the pump runs, which hands nothing on.
 async fn pour_through(bench: &mut Bench, most: usize, from_agent: bool) {
-    let Bench {
-        pump,
-        io,
-        agent,
-        upstream,
-        far_agent,
-        far_upstream,
-    } = bench;
-    let far = if from_agent { far_agent } else { far_upstream };
-    let moving = async {
-        loop {
-            std::future::poll_fn(|cx| pump.poll(cx, io, agent, Some(upstream))).await;
-        }
+    let far = if from_agent {
+        &mut bench.far_agent
+    } else {
+        &mut bench.far_upstream
     };
     tokio::select! {
         _ = pour(far, most) => {}
-        () = moving => {}
+        event = bench.near.run(|_| {}) => panic!("{event:?}"),
     }
 }
 
@@ -116,9 +128,9 @@ async fn bytes_go_both_ways() {
     let mut bench = Bench::new(1000).await;
     bench.far_agent.write_all(b"question").await.expect("write");
     bench.settle().await;
-    assert_eq!(&bench.io.from_agent[..], b"question");
-    bench.io.to_upstream = bench.io.from_agent.split();
-    bench.io.to_agent.extend_from_slice(b"answer");
+    assert_eq!(&bench.near.io.from_agent[..], b"question");
+    bench.near.io.to_upstream = bench.near.io.from_agent.split();
+    bench.near.io.to_agent.extend_from_slice(b"answer");
     bench.settle().await;
     let mut read = [0; 8];
     bench
@@ -139,21 +151,22 @@ async fn bytes_go_both_ways() {
 async fn an_agent_that_does_not_read_stops_the_upstream() {
     let mut bench = Bench::new(1000).await;
     bench
+        .near
         .io
         .to_agent
         .extend_from_slice(&vec![0; 64 * 1024 * 1024]);
     bench.settle().await;
     assert!(
-        bench.io.to_agent.len() > HIGH_WATER,
+        bench.near.io.to_agent.len() > HIGH_WATER,
         "the socket took it all"
     );
     bench.far_upstream.write_all(b"row").await.expect("write");
     assert_eq!(bench.next().await, None);
-    assert_eq!(&bench.io.from_upstream[..], b"");
+    assert_eq!(&bench.near.io.from_upstream[..], b"");
     // The other way is still open.
     bench.far_agent.write_all(b"stop!").await.expect("write");
     bench.settle().await;
-    assert_eq!(&bench.io.from_agent[..], b"stop!");
+    assert_eq!(&bench.near.io.from_agent[..], b"stop!");
     // It reads again: so does the pump.
     let Bench { far_agent, .. } = &mut bench;
     let mut far_agent = std::mem::replace(far_agent, pair().await.0);
@@ -161,7 +174,7 @@ async fn an_agent_that_does_not_read_stops_the_upstream() {
         let mut all = vec![0; 64 * 1024 * 1024];
         far_agent.read_exact(&mut all).await.map(|_| far_agent)
     });
-    while bench.io.from_upstream.is_empty() {
+    while bench.near.io.from_upstream.is_empty() {
         let next = bench.next().await;
         assert!(matches!(next, None | Some(Event::Progress)), "{next:?}");
     }
@@ -173,20 +186,21 @@ async fn an_agent_that_does_not_read_stops_the_upstream() {
 async fn an_upstream_that_does_not_read_stops_the_agent() {
     let mut bench = Bench::new(1000).await;
     bench
+        .near
         .io
         .to_upstream
         .extend_from_slice(&vec![0; 64 * 1024 * 1024]);
     bench.settle().await;
     assert!(
-        bench.io.to_upstream.len() > HIGH_WATER,
+        bench.near.io.to_upstream.len() > HIGH_WATER,
         "the socket took it all"
     );
     bench.far_agent.write_all(b"more").await.expect("write");
     assert_eq!(bench.next().await, None);
-    assert_eq!(&bench.io.from_agent[..], b"");
+    assert_eq!(&bench.near.io.from_agent[..], b"");
     bench.far_upstream.write_all(b"row").await.expect("write");
     bench.settle().await;
-    assert_eq!(&bench.io.from_upstream[..], b"row");
+    assert_eq!(&bench.near.io.from_upstream[..], b"row");
 }
 
 #[tokio::test]
@@ -194,12 +208,12 @@ async fn what_the_session_does_not_take_is_bounded() {
     let limit = 1024 * 1024;
     let mut bench = Bench::new(limit).await;
     pour_through(&mut bench, 64 * 1024 * 1024, true).await;
-    let held = bench.io.from_agent.len();
+    let held = bench.near.io.from_agent.len();
     // A message of the limit has to fit, and one read more may come.
     assert!(held > limit && held <= limit + READ_MOST, "{held}");
     let mut bench = Bench::new(1000).await;
     pour_through(&mut bench, 64 * 1024 * 1024, true).await;
-    let held = bench.io.from_agent.len();
+    let held = bench.near.io.from_agent.len();
     assert!(held <= HIGH_WATER + READ_MOST, "{held}");
 }
 
@@ -208,7 +222,7 @@ async fn an_answer_of_any_allowed_length_fits() {
     // Whatever the agent's own limit is: else the session would wait for its end for ever.
     let mut bench = Bench::new(1000).await;
     pour_through(&mut bench, 64 * 1024 * 1024, false).await;
-    let held = bench.io.from_upstream.len();
+    let held = bench.near.io.from_upstream.len();
     let bound = LONGEST_ANSWER + READ_MOST;
     assert!(held > LONGEST_ANSWER && held <= bound, "{held}");
 }
@@ -218,11 +232,11 @@ async fn each_end_is_told_apart() {
     let mut bench = Bench::new(1000).await;
     bench.far_agent.shutdown().await.expect("shutdown");
     assert_eq!(bench.settle().await, Some(Event::AgentClosed));
-    assert!(bench.pump.agent_closed());
+    assert!(bench.near.pump.agent_closed());
     // Said once; the answers can still go down.
     bench.far_upstream.write_all(b"row").await.expect("write");
     assert_eq!(bench.settle().await, None);
-    assert_eq!(&bench.io.from_upstream[..], b"row");
+    assert_eq!(&bench.near.io.from_upstream[..], b"row");
     bench.far_upstream.shutdown().await.expect("shutdown");
     assert_eq!(bench.settle().await, Some(Event::UpstreamClosed));
 
@@ -237,14 +251,14 @@ async fn the_last_words_of_an_upstream_that_takes_no_more_are_read() {
     let mut bench = Bench::new(1000).await;
     bench.far_upstream.write_all(b"FATAL").await.expect("write");
     // What it has not read makes its end a reset.
-    bench.io.to_upstream.extend_from_slice(b"unread");
+    bench.near.io.to_upstream.extend_from_slice(b"unread");
     bench.settle().await;
-    bench.io.from_upstream.clear();
+    bench.near.io.from_upstream.clear();
     bench.far_upstream.write_all(b"bye").await.expect("write");
     drop(std::mem::replace(&mut bench.far_upstream, pair().await.0));
-    bench.io.to_upstream.extend_from_slice(b"more");
+    bench.near.io.to_upstream.extend_from_slice(b"more");
     assert_eq!(bench.settle().await, Some(Event::UpstreamClosed));
-    assert_eq!(&bench.io.from_upstream[..], b"bye");
+    assert_eq!(&bench.near.io.from_upstream[..], b"bye");
 }
 
 /// Both ends of a connection over TLS.
@@ -325,30 +339,11 @@ async fn an_agent_over_tls_may_end_with_or_without_saying_so() {
 async fn without_memory_left_a_held_message_is_refused_and_what_moves_goes_on() {
     let budget = Budget::new(0);
     let mut bench = Bench::with(1 << 20, &budget).await;
-    let pouring = async {
-        let Bench {
-            pump,
-            io,
-            agent,
-            upstream,
-            far_agent,
-            ..
-        } = &mut bench;
-        let moving = async {
-            loop {
-                let event = std::future::poll_fn(|cx| pump.poll(cx, io, agent, Some(upstream)));
-                if event.await == Event::NoRoom {
-                    return;
-                }
-            }
-        };
-        tokio::select! {
-            _ = pour(far_agent, 64 << 20) => panic!("all was taken"),
-            () = moving => {}
-        }
-    };
-    pouring.await;
-    let held = bench.io.from_agent.len();
+    tokio::select! {
+        _ = pour(&mut bench.far_agent, 64 << 20) => panic!("all was taken"),
+        event = bench.near.run(|_| {}) => assert_eq!(event, Event::NoRoom),
+    }
+    let held = bench.near.io.from_agent.len();
     assert!(held > READ_LEAST && held <= OWN, "{held}");
     // Answers are passed on as they come: they need no room.
     let mut bench = Bench::with(1 << 20, &budget).await;
@@ -360,8 +355,8 @@ async fn without_memory_left_a_held_message_is_refused_and_what_moves_goes_on() 
     let mut passed = 0;
     while passed < 30_000 {
         assert_eq!(bench.next().await, Some(Event::Progress));
-        passed += bench.io.from_upstream.len();
-        bench.io.to_agent = bench.io.from_upstream.split();
+        passed += bench.near.io.from_upstream.len();
+        bench.near.io.to_agent = bench.near.io.from_upstream.split();
     }
 }
 
@@ -375,10 +370,7 @@ async fn a_connection_at_rest_holds_little_memory() {
     // Larger and smaller, handed over and copied.
     for size in [500_000, 100_000, 20_000, 3_000] {
         let Bench {
-            pump,
-            io,
-            agent,
-            upstream,
+            near,
             far_agent,
             far_upstream,
         } = &mut bench;
@@ -393,19 +385,16 @@ async fn a_connection_at_rest_holds_little_memory() {
                 upstream_hears.read_exact(&mut up),
             )
         };
-        let moving = async {
-            loop {
-                std::future::poll_fn(|cx| pump.poll(cx, io, agent, Some(upstream))).await;
-                io.to_agent.unsplit(io.from_upstream.split());
-                let rest = io.from_agent.split();
-                io.to_upstream.extend_from_slice(&rest);
-            }
-        };
+        let moving = near.run(|io| {
+            io.to_agent.unsplit(io.from_upstream.split());
+            let rest = io.from_agent.split();
+            io.to_upstream.extend_from_slice(&rest);
+        });
         tokio::select! {
             talked = talk => talked.map(drop).expect("all is passed on"),
-            () = moving => {}
+            event = moving => panic!("{event:?}"),
         }
         bench.settle().await;
     }
-    assert!(bench.io.held() == 0 && capacity(&bench.io) <= 4 * KEPT);
+    assert!(bench.near.io.held() == 0 && capacity(&bench.near.io) <= 4 * KEPT);
 }

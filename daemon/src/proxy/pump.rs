@@ -195,12 +195,14 @@ impl Pump {
     /// How much may be read into a buffer that holds `held` bytes, and whose way out holds
     /// `ahead`; none if there is no room.
     fn room(&mut self, io: &Buffers, wanted: usize, held: usize, ahead: usize) -> Option<usize> {
-        if self.share.hold(self.kept + io.held() + wanted) {
-            Some(wanted)
-        } else {
-            // So little that it need not be asked for: something always moves.
-            (held < READ_LEAST && ahead == 0).then_some(READ_LEAST)
-        }
+        // Where there is little left, little is read at once.
+        let sizes = [wanted, READ_LEAST];
+        let holding = self.kept + io.held();
+        let fits = sizes
+            .into_iter()
+            .find(|size| self.share.hold(holding + size));
+        // So little that it need not be asked for: something always moves.
+        fits.or((held < READ_LEAST && ahead == 0).then_some(READ_LEAST))
     }
 }
 

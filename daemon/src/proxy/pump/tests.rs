@@ -17,6 +17,8 @@ use super::*;
 use crate::authority::Authority;
 
 const A_WHILE: Duration = Duration::from_millis(100);
+/// For what must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Bench {
     near: Near,
@@ -306,7 +308,7 @@ async fn what_tls_holds_back_goes_out_too() {
         }
     };
     let mut all = vec![0; taken];
-    let reading = timeout(Duration::from_secs(20), far.read_exact(&mut all));
+    let reading = timeout(PATIENCE, far.read_exact(&mut all));
     tokio::select! {
         () = moving => {}
         read = reading => assert!(read.expect("in time").is_ok()),
@@ -357,6 +359,35 @@ async fn without_memory_left_a_held_message_is_refused_and_what_moves_goes_on() 
         assert_eq!(bench.next().await, Some(Event::Progress));
         passed += bench.near.io.from_upstream.len();
         bench.near.io.to_agent = bench.near.io.from_upstream.split();
+    }
+}
+
+/// Passes on what is whole of messages of so many bytes, as a session does.
+fn whole_messages(io: &mut Buffers, size: usize) {
+    let whole = io.from_agent.len() / size * size;
+    let whole = io.from_agent.split_to(whole);
+    io.to_upstream.extend_from_slice(&whole);
+}
+
+#[tokio::test]
+async fn without_memory_left_messages_that_fit_into_a_connections_own_stream_through() {
+    for size in [8 * 1024, OWN - READ_LEAST] {
+        let Bench {
+            mut near,
+            mut far_agent,
+            mut far_upstream,
+        } = Bench::with(1 << 20, &Budget::new(0)).await;
+        let (all, mut passed) = (vec![7; 100 * size], vec![0; 100 * size]);
+        let through = async {
+            let sent = far_agent.write_all(&all);
+            tokio::try_join!(sent, far_upstream.read_exact(&mut passed))
+        };
+        tokio::select! {
+            through = timeout(PATIENCE, through) => {
+                through.expect("in time").expect("all is passed on");
+            }
+            event = near.run(|io| whole_messages(io, size)) => panic!("{size}: {event:?}"),
+        }
     }
 }
 

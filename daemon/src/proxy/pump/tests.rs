@@ -391,6 +391,87 @@ async fn without_memory_left_messages_that_fit_into_a_connections_own_stream_thr
     }
 }
 
+/// Fills the way to an upstream that does not read: more than the connection's own memory
+/// waits in it, and less than what stops the agent.
+async fn stuck(budget: &Budget) -> Bench {
+    const PIECE: usize = 180 * 1024;
+    let mut bench = Bench::with(1 << 20, budget).await;
+    while bench.near.io.to_upstream.len() < OWN {
+        bench.near.io.to_upstream.extend_from_slice(&[0; PIECE]);
+        // The socket takes it at once, or not at all.
+        let next = timeout(Duration::from_millis(2), bench.near.next()).await;
+        assert!(next.is_err(), "{next:?}");
+    }
+    assert_eq!(bench.next().await, None);
+    let left = bench.near.io.to_upstream.len();
+    assert!((OWN..HIGH_WATER).contains(&left), "{left}");
+    bench
+}
+
+#[tokio::test]
+async fn an_answer_that_has_no_room_does_not_wait_for_the_upstream_to_read() {
+    let mut bench = stuck(&Budget::new(0)).await;
+    // It may read nothing before this is said to its end.
+    let answer = [0; 3 * READ_LEAST];
+    let said = bench.far_upstream.write_all(&answer);
+    timeout(PATIENCE, said)
+        .await
+        .expect("in time")
+        .expect("write");
+    assert_eq!(bench.settle().await, Some(Event::NoRoom));
+}
+
+#[tokio::test]
+async fn an_answer_that_waits_for_the_agent_has_room_once_it_reads() {
+    let mut bench = Bench::with(1 << 20, &Budget::new(0)).await;
+    bench.near.io.to_agent.extend_from_slice(&vec![0; 16 << 20]);
+    bench.far_upstream.write_all(b"row").await.expect("write");
+    assert_eq!(bench.next().await, None);
+    let mut all = vec![0; 16 << 20];
+    let Bench {
+        near, far_agent, ..
+    } = &mut bench;
+    tokio::select! {
+        read = far_agent.read_exact(&mut all) => drop(read.expect("read")),
+        event = near.run(|_| {}) => panic!("{event:?}"),
+    }
+    bench.settle().await;
+    assert_eq!(&bench.near.io.from_upstream[..], b"row");
+}
+
+#[tokio::test]
+async fn who_waits_for_room_goes_on_when_others_give_some_back() {
+    let budget = Budget::new(1 << 20);
+    let mut other = budget.share();
+    assert!(other.hold(OWN + (1 << 20)));
+    let mut bench = stuck(&budget).await;
+    bench.far_agent.write_all(b"more").await.expect("write");
+    assert_eq!(bench.next().await, None);
+    assert_eq!(&bench.near.io.from_agent[..], b"");
+    let next = async {
+        let next = tokio::spawn(async move { (bench.near.next().await, bench) });
+        tokio::time::sleep(A_WHILE).await;
+        drop(other);
+        next.await.expect("no panic")
+    };
+    let (event, bench) = timeout(PATIENCE, next).await.expect("it wakes up");
+    assert_eq!(event, Event::Progress);
+    assert_eq!(&bench.near.io.from_agent[..], b"more");
+}
+
+#[tokio::test]
+async fn the_end_of_an_agent_is_seen_where_nothing_more_of_it_has_room() {
+    let mut bench = stuck(&Budget::new(0)).await;
+    assert_eq!(bench.next().await, None);
+    bench.far_agent.shutdown().await.expect("shutdown");
+    assert_eq!(bench.next().await, Some(Event::AgentClosed));
+
+    let mut bench = stuck(&Budget::new(0)).await;
+    bench.far_agent.set_zero_linger().expect("linger");
+    drop(std::mem::replace(&mut bench.far_agent, pair().await.0));
+    assert_eq!(bench.next().await, Some(Event::AgentGone));
+}
+
 #[tokio::test]
 async fn a_connection_at_rest_holds_little_memory() {
     let mut bench = Bench::new(1 << 20).await;

@@ -58,7 +58,8 @@ pub struct Limits {
     pub startup: Duration,
     /// The longest message that is held, in bytes.
     pub message: usize,
-    /// What all connections together hold of messages, beside 64 KiB for each, in bytes.
+    /// What all connections together hold of messages, beside 64 KiB for each, in bytes;
+    /// those of one agent session a quarter of it, or one message where that is more.
     pub memory: usize,
 }
 
@@ -141,7 +142,7 @@ impl Proxy {
             metrics: parts.metrics,
             limits: parts.limits,
             workers: parts.workers,
-            budget: budget::Budget::new(parts.limits.memory),
+            budget: budget::Budget::new(parts.limits.memory, parts.limits.message),
             cancels: cancel::Cancels::default(),
             tls: TlsClients::default(),
             refusals: RefusalLog::default(),

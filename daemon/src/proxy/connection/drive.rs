@@ -85,6 +85,10 @@ impl Drive {
             auth: admitted.service.auth.clone(),
             message_limit: proxy.limits.message,
         };
+        let share = {
+            let session = admitted.session.look();
+            proxy.budget.share(session.outermost())
+        };
         let seeds = rand::random();
         let statements = Arc::clone(&proxy.statements);
         let session = PostgresSession::new(Arc::new(settings), statements, seeds, admitted.id);
@@ -92,7 +96,7 @@ impl Drive {
             context: admitted.context("", ""),
             session: Box::new(session),
             io: Buffers::default(),
-            pump: Pump::new(proxy.limits.message, proxy.budget.share()),
+            pump: Pump::new(proxy.limits.message, share),
             agent: Some(Stream::Plain(agent)),
             handshake: None,
             agent_tls: None,

@@ -15,6 +15,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client};
 use super::super::budget::{Budget, OWN};
 use super::*;
 use crate::authority::Authority;
+use crate::types::SessionId;
 
 const A_WHILE: Duration = Duration::from_millis(100);
 /// For what must happen.
@@ -65,15 +66,19 @@ async fn pair() -> (TcpStream, TcpStream) {
 
 impl Bench {
     async fn new(message_limit: usize) -> Self {
-        Self::with(message_limit, &Budget::new(1 << 30)).await
+        Self::with(message_limit, &Budget::new(1 << 30, 0)).await
     }
 
     async fn with(message_limit: usize, budget: &Budget) -> Self {
+        Self::of(&SessionId::random(), message_limit, budget).await
+    }
+
+    async fn of(session: &SessionId, message_limit: usize, budget: &Budget) -> Self {
         let (agent, far_agent) = pair().await;
         let (upstream, far_upstream) = pair().await;
         Self {
             near: Near {
-                pump: Pump::new(message_limit, budget.share()),
+                pump: Pump::new(message_limit, budget.share(session)),
                 io: Buffers::default(),
                 agent: Stream::Plain(agent),
                 upstream: Stream::Plain(upstream),
@@ -288,7 +293,7 @@ async fn secured() -> (Stream, client::TlsStream<TcpStream>) {
 async fn what_tls_holds_back_goes_out_too() {
     let (mut agent, mut far) = secured().await;
     let (mut pump, mut io) = (
-        Pump::new(1000, Budget::new(1 << 30).share()),
+        Pump::new(1000, Budget::new(1 << 30, 0).share(&SessionId::random())),
         Buffers::default(),
     );
     const CHUNK: usize = 16 * 1024;
@@ -320,7 +325,7 @@ async fn an_agent_over_tls_may_end_with_or_without_saying_so() {
     for says_so in [true, false] {
         let (mut agent, mut far) = secured().await;
         let (mut pump, mut io) = (
-            Pump::new(1000, Budget::new(1 << 30).share()),
+            Pump::new(1000, Budget::new(1 << 30, 0).share(&SessionId::random())),
             Buffers::default(),
         );
         far.write_all(b"last").await.expect("write");
@@ -339,7 +344,7 @@ async fn an_agent_over_tls_may_end_with_or_without_saying_so() {
 
 #[tokio::test]
 async fn without_memory_left_a_held_message_is_refused_and_what_moves_goes_on() {
-    let budget = Budget::new(0);
+    let budget = Budget::new(0, 0);
     let mut bench = Bench::with(1 << 20, &budget).await;
     tokio::select! {
         _ = pour(&mut bench.far_agent, 64 << 20) => panic!("all was taken"),
@@ -362,6 +367,35 @@ async fn without_memory_left_a_held_message_is_refused_and_what_moves_goes_on() 
     }
 }
 
+#[tokio::test]
+async fn one_session_cannot_take_the_memory_of_another_ones_message() {
+    const MESSAGE: usize = 1 << 20;
+    let budget = Budget::new(4 * MESSAGE, MESSAGE);
+    let greedy = SessionId::random();
+    let mut benches = Vec::new();
+    for _ in 0..16 {
+        let mut bench = Bench::of(&greedy, MESSAGE, &budget).await;
+        // Half a message that never ends.
+        let half = vec![0; MESSAGE / 2];
+        tokio::select! {
+            sent = bench.far_agent.write_all(&half) => sent.expect("write"),
+            event = bench.near.run(|_| {}) => assert_eq!(event, Event::NoRoom),
+        }
+        if bench.settle().await.is_none() {
+            benches.push(bench);
+        }
+    }
+    assert!((1..=2).contains(&benches.len()), "{}", benches.len());
+    let mut other = Bench::with(MESSAGE, &budget).await;
+    let message = vec![0; MESSAGE];
+    tokio::select! {
+        sent = other.far_agent.write_all(&message) => sent.expect("write"),
+        event = other.near.run(|_| {}) => panic!("{event:?}"),
+    }
+    assert_eq!(other.settle().await, None);
+    assert_eq!(other.near.io.from_agent.len(), MESSAGE);
+}
+
 /// Passes on what is whole of messages of so many bytes, as a session does.
 fn whole_messages(io: &mut Buffers, size: usize) {
     let whole = io.from_agent.len() / size * size;
@@ -376,7 +410,7 @@ async fn without_memory_left_messages_that_fit_into_a_connections_own_stream_thr
             mut near,
             mut far_agent,
             mut far_upstream,
-        } = Bench::with(1 << 20, &Budget::new(0)).await;
+        } = Bench::with(1 << 20, &Budget::new(0, 0)).await;
         let (all, mut passed) = (vec![7; 100 * size], vec![0; 100 * size]);
         let through = async {
             let sent = far_agent.write_all(&all);
@@ -410,7 +444,7 @@ async fn stuck(budget: &Budget) -> Bench {
 
 #[tokio::test]
 async fn an_answer_that_has_no_room_does_not_wait_for_the_upstream_to_read() {
-    let mut bench = stuck(&Budget::new(0)).await;
+    let mut bench = stuck(&Budget::new(0, 0)).await;
     // It may read nothing before this is said to its end.
     let answer = [0; 3 * READ_LEAST];
     let said = bench.far_upstream.write_all(&answer);
@@ -423,7 +457,7 @@ async fn an_answer_that_has_no_room_does_not_wait_for_the_upstream_to_read() {
 
 #[tokio::test]
 async fn an_answer_that_waits_for_the_agent_has_room_once_it_reads() {
-    let mut bench = Bench::with(1 << 20, &Budget::new(0)).await;
+    let mut bench = Bench::with(1 << 20, &Budget::new(0, 0)).await;
     bench.near.io.to_agent.extend_from_slice(&vec![0; 16 << 20]);
     bench.far_upstream.write_all(b"row").await.expect("write");
     assert_eq!(bench.next().await, None);
@@ -441,8 +475,8 @@ async fn an_answer_that_waits_for_the_agent_has_room_once_it_reads() {
 
 #[tokio::test]
 async fn who_waits_for_room_goes_on_when_others_give_some_back() {
-    let budget = Budget::new(1 << 20);
-    let mut other = budget.share();
+    let budget = Budget::new(1 << 20, 1 << 20);
+    let mut other = budget.share(&SessionId::random());
     assert!(other.hold(OWN + (1 << 20)));
     let mut bench = stuck(&budget).await;
     bench.far_agent.write_all(b"more").await.expect("write");
@@ -461,12 +495,12 @@ async fn who_waits_for_room_goes_on_when_others_give_some_back() {
 
 #[tokio::test]
 async fn the_end_of_an_agent_is_seen_where_nothing_more_of_it_has_room() {
-    let mut bench = stuck(&Budget::new(0)).await;
+    let mut bench = stuck(&Budget::new(0, 0)).await;
     assert_eq!(bench.next().await, None);
     bench.far_agent.shutdown().await.expect("shutdown");
     assert_eq!(bench.next().await, Some(Event::AgentClosed));
 
-    let mut bench = stuck(&Budget::new(0)).await;
+    let mut bench = stuck(&Budget::new(0, 0)).await;
     bench.far_agent.set_zero_linger().expect("linger");
     drop(std::mem::replace(&mut bench.far_agent, pair().await.0));
     assert_eq!(bench.next().await, Some(Event::AgentGone));

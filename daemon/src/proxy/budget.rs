@@ -4,7 +4,8 @@
 //! budget for all, so that many of them together hold no more than it, and from its agent
 //! session's part of that, so that one agent can't take it all. Sessions that were started
 //! from inside another share the outermost one's part. Who gets nothing waits or is refused,
-//! never served from elsewhere. Given back at the latest with the connection.
+//! never served from elsewhere. Given back at the latest with the connection. Absent on
+//! purpose: the capacity of buffers, of which two may share one; it is bytes that are counted.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

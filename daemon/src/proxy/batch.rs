@@ -79,7 +79,7 @@ impl Round {
     }
 
     fn end(&mut self, audit: &AuditLog) -> Vec<Waker> {
-        self.failed = audit.append_lines(&self.lines).err().map(Arc::new);
+        self.failed = audit.append_lines(&self.lines, None).err().map(Arc::new);
         self.ended += 1;
         self.lines.clear();
         self.lines.shrink_to(KEPT);

@@ -2,8 +2,8 @@
 //!
 //! Each renders its line and waits; when every connection that was ready has had its turn,
 //! all lines are written, and only then each goes on. Invariant: [`recorded`] returns after
-//! the line is in the file, or with the error that kept it out. Nothing is held back for a
-//! timer: the first line starts the round.
+//! the line is in the file, or with the error that kept it out. The journal gets its copies
+//! behind that. Nothing is held back for a timer: the first line starts the round.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::sync::Notify;
 
-use crate::audit::{AuditError, AuditLog, Record};
+use crate::audit::{AuditError, AuditLog, JournalCopy, Record};
 
 /// Bytes that are kept for the next round.
 const KEPT: usize = 64 * 1024;
@@ -26,6 +26,8 @@ type End = Arc<OnceLock<Result<(), Arc<AuditError>>>>;
 struct Round {
     end: End,
     lines: Vec<u8>,
+    /// What the journal gets of them, once they are written.
+    copies: Vec<JournalCopy>,
     waiting: Vec<Waker>,
     /// Tells the thread's writer that a round has begun; none before the first.
     begun: Option<Arc<Notify>>,
@@ -55,6 +57,8 @@ impl Round {
             self.lines.truncate(before);
             return Err(Arc::new(error.into()));
         }
+        let line = self.lines.get(before..).unwrap_or_default();
+        self.copies.extend(audit.copy(record, line));
         if before == 0 {
             let begun = self.begun.get_or_insert_with(|| {
                 let begun = Arc::new(Notify::new());
@@ -77,7 +81,8 @@ impl Round {
     }
 
     fn end(&mut self, audit: &AuditLog) -> Vec<Waker> {
-        let written = audit.append_lines(&self.lines, None).map_err(Arc::new);
+        let written = audit.append_lines(&self.lines, mem::take(&mut self.copies));
+        let written = written.map_err(Arc::new);
         // Set nowhere else, and taken away with it.
         let _ = mem::take(&mut self.end).set(written);
         self.lines.clear();
@@ -185,6 +190,27 @@ mod tests {
                 };
                 assert_eq!(told.is_ok(), there, "{number} of {ends:b}: {told:?}");
             }
+        }
+    }
+
+    #[test]
+    fn the_journal_gets_what_is_in_the_file() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("audit.jsonl");
+        for (file, told) in [(Path::new("/dev/full"), false), (&path, true)] {
+            let (queue, copies) = std::sync::mpsc::sync_channel(100);
+            let log = AuditLog::open_with_journal(file, queue).expect("open");
+            assert_eq!(all_at_once(log, 5), [told; 5]);
+            let copied: Vec<u8> = copies
+                .try_iter()
+                .flat_map(|copy| copy.line().to_vec())
+                .collect();
+            let there = if told {
+                std::fs::read(file)
+            } else {
+                Ok(vec![])
+            };
+            assert_eq!(copied, there.expect("log"), "{told}");
         }
     }
 

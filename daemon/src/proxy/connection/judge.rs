@@ -137,13 +137,12 @@ async fn record(
     judged: &Judged<'_>,
 ) -> Result<(), Arc<AuditError>> {
     let audit = &proxy.audit;
-    let record = Record::judged(context, judged);
+    let mut record = Record::judged(context, judged);
     if audit.has_journal() {
-        let record = record
+        record = record
             .with_field("PORTCULLIS_DECISION", answer.word())
             .with_field("PORTCULLIS_RULE", answer.rule_ids())
             .with_field("PORTCULLIS_REQUEST", judged.request.to_string());
-        return Ok(audit.append(&record)?);
     }
     // With others at work, there are likely to be more that wait for the same.
     if proxy.busy() > 1 {

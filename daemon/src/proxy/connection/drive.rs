@@ -138,7 +138,7 @@ impl Drive {
                 self.take(step).await;
                 continue;
             }
-            if outside.draining && self.running.is_empty() {
+            if outside.is_draining() && self.running.is_empty() {
                 self.expel(Expulsion::Draining, "the daemon stops", Some("gate"));
                 continue;
             }
@@ -171,7 +171,7 @@ impl Drive {
                 self.session.answer(answer, &mut self.io);
             }
             heard = outside.next(!established) => match heard {
-                // Both are found at the next turn.
+                // Both are looked for at each turn.
                 Heard::Draining | Heard::SessionEnded => {}
                 Heard::Left => self.end("no agent is left in its network namespace", None),
                 Heard::TooLate => self.too_slow(),

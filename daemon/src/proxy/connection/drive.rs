@@ -326,11 +326,9 @@ impl Drive {
         }
     }
 
-    /// The session is over: what runs on the server is stopped too, and what was judged and
-    /// not sent yet is not sent any more.
+    /// The session is over: what runs on the server is stopped too.
     fn cut(&mut self, ending: identity::Ending) {
         self.expel(Expulsion::Revoked, &ending.to_string(), Some("policy"));
-        self.io.to_upstream.clear();
         if !self.running.is_empty() {
             self.stop_running(self.running.len());
         }
@@ -338,6 +336,10 @@ impl Drive {
 
     fn expel(&mut self, why: Expulsion, reason: &str, blame: Option<&'static str>) {
         self.session.expel(why, &mut self.io);
+        if matches!(why, Expulsion::Revoked) {
+            // What was judged by what holds no more, and not sent yet, is not sent.
+            self.io.to_upstream.clear();
+        }
         self.end(reason, blame);
     }
 
@@ -392,3 +394,7 @@ struct CloseBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     blame: Option<&'static str>,
 }
+
+#[cfg(test)]
+#[path = "drive_tests.rs"]
+mod tests;

@@ -198,3 +198,34 @@ impl Drop for OpenGuard {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+/// Counts a connection while operations of it run.
+struct Busy {
+    proxy: Arc<Proxy>,
+    now: bool,
+}
+
+impl Busy {
+    fn new(proxy: &Arc<Proxy>) -> Self {
+        Self {
+            proxy: Arc::clone(proxy),
+            now: false,
+        }
+    }
+
+    fn is_now(&mut self, busy: bool) {
+        let count = &self.proxy.busy;
+        match (self.now, busy) {
+            (false, true) => count.fetch_add(1, Ordering::Relaxed),
+            (true, false) => count.fetch_sub(1, Ordering::Relaxed),
+            _ => return,
+        };
+        self.now = busy;
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.is_now(false);
+    }
+}

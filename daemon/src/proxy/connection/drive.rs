@@ -11,12 +11,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::super::Proxy;
 use super::super::cancel::{CancelGuard, Target};
 use super::super::linger;
 use super::super::listener::Left;
 use super::super::pump::{Event as Moved, Pump};
 use super::super::stream::Stream;
+use super::super::{Busy, Proxy};
 use super::admission::Admitted;
 use super::agent_tls::{Handshake, shaken};
 use super::memo::Memo;
@@ -61,8 +61,8 @@ pub(super) struct Drive {
     /// Which credential it logs in with.
     pub(super) stamp: Option<Stamp>,
     pub(super) memo: Memo,
-    /// Some operation runs; counted for all connections too.
-    pub(super) busy: bool,
+    /// Whether some operation runs.
+    pub(super) busy: Busy,
     /// When each running operation was allowed.
     pub(super) running: HashMap<u64, Instant>,
     /// The policy generation that last confirmed the service.
@@ -106,7 +106,7 @@ impl Drive {
             login: String::new(),
             stamp: None,
             memo: Memo::default(),
-            busy: false,
+            busy: Busy::new(proxy),
             running: HashMap::new(),
             generation: 0,
             cancel: None,

@@ -239,6 +239,22 @@ impl Scene {
 }
 
 #[tokio::test]
+async fn what_runs_is_counted_for_as_long_as_its_connection_lives() {
+    let mut scene = Scene::open().await;
+    scene
+        .agent
+        .write_all(&query("SELECT 1"))
+        .await
+        .expect("write");
+    until(&mut scene.server, b"SELECT 1\0").await;
+    assert_eq!(scene.proxy.busy(), 1);
+    // As after a panic: it is dropped in the middle.
+    scene.drive.abort();
+    assert!(scene.drive.await.is_err());
+    assert_eq!(scene.proxy.busy(), 0);
+}
+
+#[tokio::test]
 async fn what_an_old_policy_allowed_is_not_sent_once_the_service_has_changed() {
     let mut scene = Scene::open().await;
     // Far more than the sockets take while the server does not read.

@@ -188,7 +188,8 @@ pub struct Limits {
     pub startup_seconds: u64,
     /// Longest message that is held, in bytes.
     pub message_bytes: usize,
-    /// What all connections together hold of messages, beside 64 KiB for each, in bytes.
+    /// What all connections together hold of messages, beside 64 KiB for each, in bytes, about;
+    /// those of one agent session a quarter of it, or one message where that is more.
     pub memory_bytes: usize,
     /// Agent sessions at once.
     pub sessions: usize,

@@ -23,6 +23,7 @@ pub use record::{
 };
 use sink::file::FileSink;
 use sink::journald::Journal;
+pub use sink::journald::JournalCopy;
 
 /// The log can't be written.
 #[derive(Debug, Error)]
@@ -89,6 +90,18 @@ impl AuditLog {
         })
     }
 
+    /// Opens one whose journal is the other end of this queue.
+    #[cfg(test)]
+    pub(crate) fn open_with_journal(
+        path: &Path,
+        queue: std::sync::mpsc::SyncSender<JournalCopy>,
+    ) -> Result<Self, AuditError> {
+        Ok(Self {
+            journal: Some(Journal::of_test(queue)),
+            ..Self::open(path, false)?
+        })
+    }
+
     /// Whether the journal gets a copy.
     pub fn has_journal(&self) -> bool {
         self.journal.is_some()
@@ -103,24 +116,17 @@ impl AuditLog {
     /// Writes a record; when this returns, the line is in the file.
     pub fn append(&self, record: &Record<'_>) -> Result<(), AuditError> {
         with_line(record, |line| {
-            let mut state = self.state.lock().map_err(|_| AuditError::Poisoned)?;
-            let State {
-                file,
-                late,
-                failures,
-                ..
-            } = &mut *state;
-            file.append(late, line).inspect_err(|_| *failures += 1)?;
-            late.clear();
-            if let Some(journal) = &self.journal {
-                journal.send(record, line.to_vec());
-            }
-            Ok(())
+            self.append_lines(line, self.copy(record, line))
         })?
     }
 
-    /// Writes whole lines, as [`Record::write_line`] makes them; the journal gets no copy.
-    pub fn append_lines(&self, lines: &[u8]) -> Result<(), AuditError> {
+    /// Writes whole lines, as [`Record::write_line`] makes them; then the journal gets their
+    /// copies.
+    pub fn append_lines(
+        &self,
+        lines: &[u8],
+        copies: impl IntoIterator<Item = JournalCopy>,
+    ) -> Result<(), AuditError> {
         let mut state = self.state.lock().map_err(|_| AuditError::Poisoned)?;
         let State {
             file,
@@ -130,7 +136,20 @@ impl AuditLog {
         } = &mut *state;
         file.append(late, lines).inspect_err(|_| *failures += 1)?;
         late.clear();
+        self.send(copies);
         Ok(())
+    }
+
+    /// What the journal gets of a record whose line is this.
+    pub fn copy(&self, record: &Record<'_>, line: &[u8]) -> Option<JournalCopy> {
+        let copy = || JournalCopy::new(record, line.to_vec());
+        self.journal.is_some().then(copy)
+    }
+
+    fn send(&self, copies: impl IntoIterator<Item = JournalCopy>) {
+        if let Some(journal) = &self.journal {
+            copies.into_iter().for_each(|copy| journal.send(copy));
+        }
     }
 
     /// Queues a record of something that has already happened; it is written with the next
@@ -144,9 +163,7 @@ impl AuditLog {
                 return false;
             }
             state.late.extend_from_slice(line);
-            if let Some(journal) = &self.journal {
-                journal.send(record, line.to_vec());
-            }
+            self.send(self.copy(record, line));
             true
         };
         if !with_line(record, queue).unwrap_or(false)

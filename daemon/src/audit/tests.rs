@@ -70,6 +70,30 @@ fn full() -> AuditLog {
 }
 
 #[test]
+fn the_journal_gets_a_copy_of_what_is_in_the_file_and_of_nothing_else() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("audit.jsonl");
+    let (queue, copies) = std::sync::mpsc::sync_channel(10);
+    let log = AuditLog::open_with_journal(&path, queue).expect("open");
+    let context = Context::default();
+    let append = |n| log.append(&Record::new(Event::Decision, &context, &Body { n }));
+    append(1).expect("append");
+    let works = std::mem::replace(
+        &mut log.state.lock().expect("log").file,
+        FileSink::open(Path::new("/dev/full")).expect("open"),
+    );
+    assert!(append(2).is_err());
+    log.state.lock().expect("log").file = works;
+    append(3).expect("append");
+    let copied: Vec<u8> = copies
+        .try_iter()
+        .flat_map(|copy| copy.line().to_vec())
+        .collect();
+    assert_eq!(copied, std::fs::read(&path).expect("log"));
+    assert_eq!(lines(&path).len(), 2);
+}
+
+#[test]
 fn while_the_log_is_full_lost_records_are_counted_once() {
     let log = full();
     let context = Context::default();

@@ -201,6 +201,11 @@ impl AgentSession {
         Ok((session.cgroup == cgroup && session.path == path).then_some(session))
     }
 
+    /// The session around all those that it was started from inside of, or itself.
+    pub fn outermost(&self) -> &SessionId {
+        self.chain.first().unwrap_or(&self.id)
+    }
+
     /// The session with a fresh proof of its principal. `proven` is when that proof ends,
     /// `outer` when the session around it does.
     pub fn renewed(

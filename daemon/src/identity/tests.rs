@@ -26,6 +26,19 @@ fn directory() -> tempfile::TempDir {
 }
 
 #[test]
+fn the_outermost_of_a_chain_is_the_first() {
+    let alone = session(Path::new("/x"), 1);
+    assert_eq!(alone.outermost(), &alone.id);
+    let chain = vec![SessionId::random(), SessionId::random()];
+    let first = chain[0].clone();
+    let inner = AgentSession {
+        chain,
+        ..session(Path::new("/x/y"), 2)
+    };
+    assert_eq!(inner.outermost(), &first);
+}
+
+#[test]
 fn what_was_stored_is_recalled() {
     let dir = directory();
     let stored = session(dir.path(), 7);

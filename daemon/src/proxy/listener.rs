@@ -60,6 +60,11 @@ pub(super) struct Place {
 pub(super) struct Left(watch::Receiver<()>);
 
 impl Left {
+    #[cfg(test)]
+    pub(super) fn of(listeners: watch::Receiver<()>) -> Self {
+        Self(listeners)
+    }
+
     pub(super) async fn wait(&mut self) {
         // Nothing is ever sent.
         while self.0.changed().await.is_ok() {}

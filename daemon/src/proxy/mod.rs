@@ -58,7 +58,8 @@ pub struct Limits {
     pub startup: Duration,
     /// The longest message that is held, in bytes.
     pub message: usize,
-    /// What all connections together hold of messages, beside 64 KiB for each, in bytes.
+    /// What all connections together hold of messages, beside 64 KiB for each, in bytes;
+    /// those of one agent session a quarter of it, or one message where that is more.
     pub memory: usize,
 }
 
@@ -141,7 +142,7 @@ impl Proxy {
             metrics: parts.metrics,
             limits: parts.limits,
             workers: parts.workers,
-            budget: budget::Budget::new(parts.limits.memory),
+            budget: budget::Budget::new(parts.limits.memory, parts.limits.message),
             cancels: cancel::Cancels::default(),
             tls: TlsClients::default(),
             refusals: RefusalLog::default(),
@@ -195,5 +196,36 @@ impl OpenGuard {
 impl Drop for OpenGuard {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts a connection while operations of it run.
+struct Busy {
+    proxy: Arc<Proxy>,
+    now: bool,
+}
+
+impl Busy {
+    fn new(proxy: &Arc<Proxy>) -> Self {
+        Self {
+            proxy: Arc::clone(proxy),
+            now: false,
+        }
+    }
+
+    fn is_now(&mut self, busy: bool) {
+        let count = &self.proxy.busy;
+        match (self.now, busy) {
+            (false, true) => count.fetch_add(1, Ordering::Relaxed),
+            (true, false) => count.fetch_sub(1, Ordering::Relaxed),
+            _ => return,
+        };
+        self.now = busy;
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.is_now(false);
     }
 }

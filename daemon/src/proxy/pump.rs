@@ -3,10 +3,12 @@
 
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::time::{Sleep, sleep};
 
 use super::budget::Share;
 use super::stream::Stream;
@@ -17,6 +19,9 @@ const HIGH_WATER: usize = 256 * 1024;
 /// A read asks for this much at first, and for up to `READ_MOST` when reads come full.
 const READ_LEAST: usize = 4 * 1024;
 const READ_MOST: usize = 128 * 1024;
+
+/// Nobody tells who waits for room that others have given some back: it looks again.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// Bytes that an empty buffer keeps for what comes next.
 const KEPT: usize = 2 * READ_LEAST;
@@ -51,6 +56,10 @@ pub(super) struct Pump {
     kept: usize,
     /// The session waits for an answer before it takes more from the agent.
     waiting: bool,
+    /// Something could be read if there were room.
+    starved: bool,
+    /// When it is tried again.
+    retry: Option<Pin<Box<Sleep>>>,
     upstream_dirty: bool,
     /// It takes no more, but what it has said may still be there to read.
     upstream_deaf: bool,
@@ -67,6 +76,8 @@ impl Pump {
             share,
             kept: 0,
             waiting: false,
+            starved: false,
+            retry: None,
             upstream_dirty: false,
             upstream_deaf: false,
         }
@@ -86,6 +97,26 @@ impl Pump {
 
     /// Writes whatever can be, and reads once; pending if nothing was read.
     pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut Buffers,
+        agent: &mut Stream,
+        mut upstream: Option<&mut Stream>,
+    ) -> Poll<Event> {
+        loop {
+            self.starved = false;
+            let moved = self.try_move(cx, io, agent, upstream.as_deref_mut());
+            if moved.is_ready() || !self.starved {
+                self.retry = None;
+                return moved;
+            }
+            let retry = self.retry.get_or_insert_with(|| Box::pin(sleep(RETRY)));
+            ready!(retry.as_mut().poll(cx));
+            self.retry = None;
+        }
+    }
+
+    fn try_move(
         &mut self,
         cx: &mut Context<'_>,
         io: &mut Buffers,
@@ -131,7 +162,17 @@ impl Pump {
         let (held, ahead) = (io.from_agent.len(), io.to_upstream.len());
         match self.room(io, self.agent_read, held, ahead) {
             Some(size) => self.agent_read = size,
-            None => return self.no_room(io, self.waiting),
+            // What is on its way out makes room, and so do answers that are waited for.
+            None if self.waiting || !io.to_agent.is_empty() || !io.to_upstream.is_empty() => {
+                self.starved = true;
+                match agent.has_ended(cx) {
+                    Ok(false) => return Ok(false),
+                    // Next to nothing can follow.
+                    Ok(true) => self.agent_read = READ_LEAST,
+                    Err(_) => return Err(Event::AgentGone),
+                }
+            }
+            None => return Err(Event::NoRoom),
         }
         match read(cx, agent, &mut io.from_agent, &mut self.agent_read) {
             Poll::Ready(Ok(1..)) => Ok(true),
@@ -171,7 +212,13 @@ impl Pump {
             let (held, ahead) = (io.from_upstream.len(), io.to_agent.len());
             match self.room(io, self.upstream_read, held, ahead) {
                 Some(size) => self.upstream_read = size,
-                None => return self.no_room(io, progress).map(|_| progress),
+                // What is on its way to the agent makes room. What the upstream is to read
+                // may not: it may read nothing before it has said what it says now.
+                None if progress || !io.to_agent.is_empty() => {
+                    self.starved = true;
+                    return Ok(progress);
+                }
+                None => return Err(Event::NoRoom),
             }
             match read(cx, upstream, &mut io.from_upstream, &mut self.upstream_read) {
                 Poll::Ready(Ok(0) | Err(_)) => return Err(Event::UpstreamClosed),
@@ -182,25 +229,17 @@ impl Pump {
         Ok(progress)
     }
 
-    /// Where all connections together hold as much as they may: what is on its way out makes
-    /// room, and so do answers that are waited for; else a message is held that has no room.
-    fn no_room(&self, io: &Buffers, waiting: bool) -> Result<bool, Event> {
-        if waiting || !io.to_agent.is_empty() || !io.to_upstream.is_empty() {
-            Ok(false)
-        } else {
-            Err(Event::NoRoom)
-        }
-    }
-
     /// How much may be read into a buffer that holds `held` bytes, and whose way out holds
     /// `ahead`; none if there is no room.
     fn room(&mut self, io: &Buffers, wanted: usize, held: usize, ahead: usize) -> Option<usize> {
-        if self.share.hold(self.kept + io.held() + wanted) {
-            Some(wanted)
-        } else {
-            // So little that it need not be asked for: something always moves.
-            (held < READ_LEAST && ahead == 0).then_some(READ_LEAST)
-        }
+        // Where there is little left, little is read at once.
+        let sizes = [wanted, READ_LEAST];
+        let holding = self.kept + io.held();
+        let fits = sizes
+            .into_iter()
+            .find(|size| self.share.hold(holding + size));
+        // So little that it need not be asked for: something always moves.
+        fits.or((held < READ_LEAST && ahead == 0).then_some(READ_LEAST))
     }
 }
 

@@ -17,6 +17,27 @@ pub(super) enum Stream {
     AgentTls(Box<server::TlsStream<TcpStream>>),
 }
 
+impl Stream {
+    /// Whether nothing more will come, but for what TLS has taken in and not given out yet.
+    /// While nothing has come at all, the task is woken by what comes next; behind bytes that
+    /// wait to be read, the end is not seen.
+    ///
+    /// # Errors
+    /// The other end can't be reached any more; said once.
+    pub(super) fn has_ended(&self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let socket = match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => stream.get_ref().0,
+            Self::AgentTls(stream) => stream.get_ref().0,
+        };
+        let mut byte = [0];
+        match socket.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
+            Poll::Ready(peeked) => peeked.map(|count| count == 0),
+            Poll::Pending => Ok(false),
+        }
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(
         self: Pin<&mut Self>,

@@ -105,7 +105,7 @@ impl Sessions {
             let text = format!("this session is {DEPTH} deep: no narrower one inside it");
             return Err(ControlError::Forbidden(text));
         }
-        let outermost = outer.chain.first().unwrap_or(&outer.id);
+        let outermost = outer.outermost();
         if self.parts.registry.inside(outermost).len() >= EACH_OUTERMOST {
             let text = format!("there are {EACH_OUTERMOST} narrower sessions already");
             return Err(ControlError::Unavailable(text));

@@ -14,14 +14,31 @@ use super::super::record::{Event, Record};
 
 const QUEUE: usize = 4096;
 
-struct Entry {
+/// What the journal gets of one record.
+pub struct JournalCopy {
     event: Event,
     fields: Vec<(&'static str, String)>,
     line: Vec<u8>,
 }
 
+impl JournalCopy {
+    /// `line` is the record's JSON form.
+    pub(in super::super) fn new(record: &Record<'_>, line: Vec<u8>) -> Self {
+        Self {
+            event: record.event(),
+            fields: record.fields().cloned().collect(),
+            line,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn line(&self) -> &[u8] {
+        &self.line
+    }
+}
+
 pub(in super::super) struct Journal {
-    queue: SyncSender<Entry>,
+    queue: SyncSender<JournalCopy>,
     dropped: AtomicU64,
 }
 
@@ -31,9 +48,9 @@ impl Journal {
         if !Path::new(SD_JOURNAL_SOCK_PATH).exists() {
             return None;
         }
-        let (queue, entries) = sync_channel::<Entry>(QUEUE);
+        let (queue, entries) = sync_channel::<JournalCopy>(QUEUE);
         let sender = std::thread::Builder::new().name("journal".into());
-        let run = move || entries.into_iter().for_each(|entry| send(&entry));
+        let run = move || entries.into_iter().for_each(|copy| send(&copy));
         sender.spawn(run).ok()?;
         Some(Self {
             queue,
@@ -41,20 +58,23 @@ impl Journal {
         })
     }
 
+    /// A journal that is read by a test.
+    #[cfg(test)]
+    pub(in super::super) fn of_test(queue: SyncSender<JournalCopy>) -> Self {
+        Self {
+            queue,
+            dropped: AtomicU64::new(0),
+        }
+    }
+
     /// Copies that were dropped.
     pub(in super::super) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Queues a copy of the record; `line` is its JSON form.
-    pub(in super::super) fn send(&self, record: &Record<'_>, line: Vec<u8>) {
-        let fields = record.fields().cloned().collect();
-        let entry = Entry {
-            event: record.event(),
-            fields,
-            line,
-        };
-        if let Err(TrySendError::Full(_)) = self.queue.try_send(entry)
+    /// Queues a copy.
+    pub(in super::super) fn send(&self, copy: JournalCopy) {
+        if let Err(TrySendError::Full(_)) = self.queue.try_send(copy)
             && self.dropped.fetch_add(1, Ordering::Relaxed) == 0
         {
             tracing::warn!("the journal is too slow: copies are dropped, the file has them all");
@@ -62,17 +82,17 @@ impl Journal {
     }
 }
 
-fn send(entry: &Entry) {
-    let priority = match entry.event {
+fn send(copy: &JournalCopy) {
+    let priority = match copy.event {
         Event::ConnectionRefused | Event::GateRefused | Event::PolicyRejected => Priority::Warning,
         _ => Priority::Info,
     };
-    let line = String::from_utf8_lossy(&entry.line);
+    let line = String::from_utf8_lossy(&copy.line);
     let fixed = [
         ("SYSLOG_IDENTIFIER", "portcullis-audit"),
-        ("PORTCULLIS_EVENT", entry.event.name()),
+        ("PORTCULLIS_EVENT", copy.event.name()),
     ];
-    let own = entry
+    let own = copy
         .fields
         .iter()
         .map(|(name, value)| (*name, value.as_str()));

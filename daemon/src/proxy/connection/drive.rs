@@ -11,12 +11,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::super::Proxy;
 use super::super::cancel::{CancelGuard, Target};
 use super::super::linger;
 use super::super::listener::Left;
 use super::super::pump::{Event as Moved, Pump};
 use super::super::stream::Stream;
+use super::super::{Busy, Proxy};
 use super::admission::Admitted;
 use super::agent_tls::{Handshake, shaken};
 use super::memo::Memo;
@@ -61,8 +61,8 @@ pub(super) struct Drive {
     /// Which credential it logs in with.
     pub(super) stamp: Option<Stamp>,
     pub(super) memo: Memo,
-    /// Some operation runs; counted for all connections too.
-    pub(super) busy: bool,
+    /// Whether some operation runs.
+    pub(super) busy: Busy,
     /// When each running operation was allowed.
     pub(super) running: HashMap<u64, Instant>,
     /// The policy generation that last confirmed the service.
@@ -85,6 +85,10 @@ impl Drive {
             auth: admitted.service.auth.clone(),
             message_limit: proxy.limits.message,
         };
+        let share = {
+            let session = admitted.session.look();
+            proxy.budget.share(session.outermost())
+        };
         let seeds = rand::random();
         let statements = Arc::clone(&proxy.statements);
         let session = PostgresSession::new(Arc::new(settings), statements, seeds, admitted.id);
@@ -92,7 +96,7 @@ impl Drive {
             context: admitted.context("", ""),
             session: Box::new(session),
             io: Buffers::default(),
-            pump: Pump::new(proxy.limits.message, proxy.budget.share()),
+            pump: Pump::new(proxy.limits.message, share),
             agent: Some(Stream::Plain(agent)),
             handshake: None,
             agent_tls: None,
@@ -102,7 +106,7 @@ impl Drive {
             login: String::new(),
             stamp: None,
             memo: Memo::default(),
-            busy: false,
+            busy: Busy::new(proxy),
             running: HashMap::new(),
             generation: 0,
             cancel: None,
@@ -134,7 +138,7 @@ impl Drive {
                 self.take(step).await;
                 continue;
             }
-            if outside.draining && self.running.is_empty() {
+            if outside.is_draining() && self.running.is_empty() {
                 self.expel(Expulsion::Draining, "the daemon stops", Some("gate"));
                 continue;
             }
@@ -167,7 +171,7 @@ impl Drive {
                 self.session.answer(answer, &mut self.io);
             }
             heard = outside.next(!established) => match heard {
-                // Both are found at the next turn.
+                // Both are looked for at each turn.
                 Heard::Draining | Heard::SessionEnded => {}
                 Heard::Left => self.end("no agent is left in its network namespace", None),
                 Heard::TooLate => self.too_slow(),
@@ -322,11 +326,9 @@ impl Drive {
         }
     }
 
-    /// The session is over: what runs on the server is stopped too, and what was judged and
-    /// not sent yet is not sent any more.
+    /// The session is over: what runs on the server is stopped too.
     fn cut(&mut self, ending: identity::Ending) {
         self.expel(Expulsion::Revoked, &ending.to_string(), Some("policy"));
-        self.io.to_upstream.clear();
         if !self.running.is_empty() {
             self.stop_running(self.running.len());
         }
@@ -334,6 +336,10 @@ impl Drive {
 
     fn expel(&mut self, why: Expulsion, reason: &str, blame: Option<&'static str>) {
         self.session.expel(why, &mut self.io);
+        if matches!(why, Expulsion::Revoked) {
+            // What was judged by what holds no more, and not sent yet, is not sent.
+            self.io.to_upstream.clear();
+        }
         self.end(reason, blame);
     }
 
@@ -388,3 +394,7 @@ struct CloseBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     blame: Option<&'static str>,
 }
+
+#[cfg(test)]
+#[path = "drive_tests.rs"]
+mod tests;

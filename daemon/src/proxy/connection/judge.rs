@@ -1,7 +1,6 @@
 //! Judges operations, and records each decision before anything goes on.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::super::{Proxy, batch};
@@ -35,7 +34,7 @@ impl Drive {
         // What is only prepared does not run yet.
         if answer.decision.is_allow() && question.stage != Stage::Prepare {
             self.running.insert(question.number, Instant::now());
-            self.note_busy();
+            self.busy.is_now(true);
         }
         Verdict::Decided(Arc::clone(&answer.decision))
     }
@@ -50,19 +49,6 @@ impl Drive {
         self.memo
             .keep(&policy, &session, question, Arc::clone(&answer));
         Ok(answer)
-    }
-
-    fn note_busy(&mut self) {
-        let busy = !self.running.is_empty();
-        if busy != self.busy {
-            self.busy = busy;
-            let count = &self.proxy.busy;
-            if busy {
-                count.fetch_add(1, Ordering::Relaxed);
-            } else {
-                count.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
     }
 
     fn not_recorded(&self, error: &AuditError) -> Verdict {
@@ -112,7 +98,7 @@ impl Drive {
         let Some(since) = self.running.remove(&outcome.number) else {
             return;
         };
-        self.note_busy();
+        self.busy.is_now(!self.running.is_empty());
         let body = OutcomeBody {
             request: RequestId {
                 connection: self.admitted.id,
@@ -137,13 +123,12 @@ async fn record(
     judged: &Judged<'_>,
 ) -> Result<(), Arc<AuditError>> {
     let audit = &proxy.audit;
-    let record = Record::judged(context, judged);
+    let mut record = Record::judged(context, judged);
     if audit.has_journal() {
-        let record = record
+        record = record
             .with_field("PORTCULLIS_DECISION", answer.word())
             .with_field("PORTCULLIS_RULE", answer.rule_ids())
             .with_field("PORTCULLIS_REQUEST", judged.request.to_string());
-        return Ok(audit.append(&record)?);
     }
     // With others at work, there are likely to be more that wait for the same.
     if proxy.busy() > 1 {

@@ -32,8 +32,10 @@ pub(super) struct Outside {
     news: News,
     /// The end of the time for the start-up; none once it has passed.
     late: Option<Pin<Box<Sleep>>>,
-    /// The daemon stops.
-    pub(super) draining: bool,
+    /// Never listened to: it tells what has changed since it was made.
+    drain: watch::Receiver<bool>,
+    /// The daemon was stopping then.
+    draining: bool,
 }
 
 struct Sources {
@@ -49,7 +51,7 @@ impl Outside {
         session: watch::Receiver<bool>,
         left: Left,
     ) -> Self {
-        let now = *draining.borrow();
+        let (now, drain) = (*draining.borrow(), draining.clone());
         let sources = Sources {
             draining,
             session,
@@ -58,8 +60,16 @@ impl Outside {
         Self {
             news: Box::pin(sources.next()),
             late: Some(Box::pin(sleep_until(Instant::now() + startup))),
+            drain,
             draining: now,
         }
+    }
+
+    /// Whether the daemon stops. Costs next to nothing, and needs no wait: where something
+    /// moves all the time, there is none.
+    pub(super) fn is_draining(&self) -> bool {
+        // Set once, and never back.
+        self.draining || self.drain.has_changed().unwrap_or(true)
     }
 
     /// The next of it. May be dropped and asked for again.
@@ -70,7 +80,6 @@ impl Outside {
         poll_fn(|cx| {
             if let Poll::Ready((heard, sources)) = self.news.as_mut().poll(cx) {
                 self.news = Box::pin(sources.next());
-                self.draining |= matches!(heard, Heard::Draining);
                 return Poll::Ready(heard);
             }
             match &mut self.late {
@@ -90,5 +99,30 @@ impl Sources {
             () = self.left.wait() => Heard::Left,
         };
         (heard, self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_the_daemon_stops_is_seen_by_who_never_waits_for_it() {
+        let (draining, session) = (watch::Sender::new(false), watch::Sender::new(false));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        let runtime = runtime.expect("runtime");
+        let _inside = runtime.enter();
+        let outside = || {
+            let left = Left::of(watch::channel(()).1);
+            let (draining, session) = (draining.subscribe(), session.subscribe());
+            Outside::new(Duration::from_secs(10), draining, session, left)
+        };
+        let early = outside();
+        assert!(!early.is_draining());
+        draining.send_replace(true);
+        assert!(early.is_draining());
+        assert!(outside().is_draining(), "from then on");
     }
 }

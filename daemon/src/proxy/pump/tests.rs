@@ -15,16 +15,46 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client};
 use super::super::budget::{Budget, OWN};
 use super::*;
 use crate::authority::Authority;
+use crate::types::SessionId;
 
 const A_WHILE: Duration = Duration::from_millis(100);
+/// For what must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Bench {
+    near: Near,
+    far_agent: TcpStream,
+    far_upstream: TcpStream,
+}
+
+/// The gate's side.
+struct Near {
     pump: Pump,
     io: Buffers,
     agent: Stream,
     upstream: Stream,
-    far_agent: TcpStream,
-    far_upstream: TcpStream,
+}
+
+impl Near {
+    async fn next(&mut self) -> Event {
+        let Self {
+            pump,
+            io,
+            agent,
+            upstream,
+        } = self;
+        poll_fn(|cx| pump.poll(cx, io, agent, Some(upstream))).await
+    }
+
+    /// Moves bytes, with `work` after each move, until something else than that happens.
+    async fn run(&mut self, mut work: impl FnMut(&mut Buffers)) -> Event {
+        loop {
+            match self.next().await {
+                Event::Progress => work(&mut self.io),
+                other => return other,
+            }
+        }
+    }
 }
 
 async fn pair() -> (TcpStream, TcpStream) {
@@ -36,17 +66,23 @@ async fn pair() -> (TcpStream, TcpStream) {
 
 impl Bench {
     async fn new(message_limit: usize) -> Self {
-        Self::with(message_limit, &Budget::new(1 << 30)).await
+        Self::with(message_limit, &Budget::new(1 << 30, 0)).await
     }
 
     async fn with(message_limit: usize, budget: &Budget) -> Self {
+        Self::of(&SessionId::random(), message_limit, budget).await
+    }
+
+    async fn of(session: &SessionId, message_limit: usize, budget: &Budget) -> Self {
         let (agent, far_agent) = pair().await;
         let (upstream, far_upstream) = pair().await;
         Self {
-            pump: Pump::new(message_limit, budget.share()),
-            io: Buffers::default(),
-            agent: Stream::Plain(agent),
-            upstream: Stream::Plain(upstream),
+            near: Near {
+                pump: Pump::new(message_limit, budget.share(session)),
+                io: Buffers::default(),
+                agent: Stream::Plain(agent),
+                upstream: Stream::Plain(upstream),
+            },
             far_agent,
             far_upstream,
         }
@@ -54,15 +90,7 @@ impl Bench {
 
     /// What happens next; none if nothing does for a while.
     async fn next(&mut self) -> Option<Event> {
-        let Self {
-            pump,
-            io,
-            agent,
-            upstream,
-            ..
-        } = self;
-        let moved = std::future::poll_fn(|cx| pump.poll(cx, io, agent, Some(upstream)));
-        timeout(A_WHILE, moved).await.ok()
+        timeout(A_WHILE, self.near.next()).await.ok()
     }
 
     /// Until nothing moves.
@@ -91,23 +119,14 @@ async fn pour(socket: &mut TcpStream, most: usize) -> usize {
 
 /// Pours from one far end while the pump runs, which hands nothing on.
 async fn pour_through(bench: &mut Bench, most: usize, from_agent: bool) {
-    let Bench {
-        pump,
-        io,
-        agent,
-        upstream,
-        far_agent,
-        far_upstream,
-    } = bench;
-    let far = if from_agent { far_agent } else { far_upstream };
-    let moving = async {
-        loop {
-            std::future::poll_fn(|cx| pump.poll(cx, io, agent, Some(upstream))).await;
-        }
+    let far = if from_agent {
+        &mut bench.far_agent
+    } else {
+        &mut bench.far_upstream
     };
     tokio::select! {
         _ = pour(far, most) => {}
-        () = moving => {}
+        event = bench.near.run(|_| {}) => panic!("{event:?}"),
     }
 }
 
@@ -116,9 +135,9 @@ async fn bytes_go_both_ways() {
     let mut bench = Bench::new(1000).await;
     bench.far_agent.write_all(b"question").await.expect("write");
     bench.settle().await;
-    assert_eq!(&bench.io.from_agent[..], b"question");
-    bench.io.to_upstream = bench.io.from_agent.split();
-    bench.io.to_agent.extend_from_slice(b"answer");
+    assert_eq!(&bench.near.io.from_agent[..], b"question");
+    bench.near.io.to_upstream = bench.near.io.from_agent.split();
+    bench.near.io.to_agent.extend_from_slice(b"answer");
     bench.settle().await;
     let mut read = [0; 8];
     bench
@@ -139,21 +158,22 @@ async fn bytes_go_both_ways() {
 async fn an_agent_that_does_not_read_stops_the_upstream() {
     let mut bench = Bench::new(1000).await;
     bench
+        .near
         .io
         .to_agent
         .extend_from_slice(&vec![0; 64 * 1024 * 1024]);
     bench.settle().await;
     assert!(
-        bench.io.to_agent.len() > HIGH_WATER,
+        bench.near.io.to_agent.len() > HIGH_WATER,
         "the socket took it all"
     );
     bench.far_upstream.write_all(b"row").await.expect("write");
     assert_eq!(bench.next().await, None);
-    assert_eq!(&bench.io.from_upstream[..], b"");
+    assert_eq!(&bench.near.io.from_upstream[..], b"");
     // The other way is still open.
     bench.far_agent.write_all(b"stop!").await.expect("write");
     bench.settle().await;
-    assert_eq!(&bench.io.from_agent[..], b"stop!");
+    assert_eq!(&bench.near.io.from_agent[..], b"stop!");
     // It reads again: so does the pump.
     let Bench { far_agent, .. } = &mut bench;
     let mut far_agent = std::mem::replace(far_agent, pair().await.0);
@@ -161,7 +181,7 @@ async fn an_agent_that_does_not_read_stops_the_upstream() {
         let mut all = vec![0; 64 * 1024 * 1024];
         far_agent.read_exact(&mut all).await.map(|_| far_agent)
     });
-    while bench.io.from_upstream.is_empty() {
+    while bench.near.io.from_upstream.is_empty() {
         let next = bench.next().await;
         assert!(matches!(next, None | Some(Event::Progress)), "{next:?}");
     }
@@ -173,20 +193,21 @@ async fn an_agent_that_does_not_read_stops_the_upstream() {
 async fn an_upstream_that_does_not_read_stops_the_agent() {
     let mut bench = Bench::new(1000).await;
     bench
+        .near
         .io
         .to_upstream
         .extend_from_slice(&vec![0; 64 * 1024 * 1024]);
     bench.settle().await;
     assert!(
-        bench.io.to_upstream.len() > HIGH_WATER,
+        bench.near.io.to_upstream.len() > HIGH_WATER,
         "the socket took it all"
     );
     bench.far_agent.write_all(b"more").await.expect("write");
     assert_eq!(bench.next().await, None);
-    assert_eq!(&bench.io.from_agent[..], b"");
+    assert_eq!(&bench.near.io.from_agent[..], b"");
     bench.far_upstream.write_all(b"row").await.expect("write");
     bench.settle().await;
-    assert_eq!(&bench.io.from_upstream[..], b"row");
+    assert_eq!(&bench.near.io.from_upstream[..], b"row");
 }
 
 #[tokio::test]
@@ -194,12 +215,12 @@ async fn what_the_session_does_not_take_is_bounded() {
     let limit = 1024 * 1024;
     let mut bench = Bench::new(limit).await;
     pour_through(&mut bench, 64 * 1024 * 1024, true).await;
-    let held = bench.io.from_agent.len();
+    let held = bench.near.io.from_agent.len();
     // A message of the limit has to fit, and one read more may come.
     assert!(held > limit && held <= limit + READ_MOST, "{held}");
     let mut bench = Bench::new(1000).await;
     pour_through(&mut bench, 64 * 1024 * 1024, true).await;
-    let held = bench.io.from_agent.len();
+    let held = bench.near.io.from_agent.len();
     assert!(held <= HIGH_WATER + READ_MOST, "{held}");
 }
 
@@ -208,7 +229,7 @@ async fn an_answer_of_any_allowed_length_fits() {
     // Whatever the agent's own limit is: else the session would wait for its end for ever.
     let mut bench = Bench::new(1000).await;
     pour_through(&mut bench, 64 * 1024 * 1024, false).await;
-    let held = bench.io.from_upstream.len();
+    let held = bench.near.io.from_upstream.len();
     let bound = LONGEST_ANSWER + READ_MOST;
     assert!(held > LONGEST_ANSWER && held <= bound, "{held}");
 }
@@ -218,11 +239,11 @@ async fn each_end_is_told_apart() {
     let mut bench = Bench::new(1000).await;
     bench.far_agent.shutdown().await.expect("shutdown");
     assert_eq!(bench.settle().await, Some(Event::AgentClosed));
-    assert!(bench.pump.agent_closed());
+    assert!(bench.near.pump.agent_closed());
     // Said once; the answers can still go down.
     bench.far_upstream.write_all(b"row").await.expect("write");
     assert_eq!(bench.settle().await, None);
-    assert_eq!(&bench.io.from_upstream[..], b"row");
+    assert_eq!(&bench.near.io.from_upstream[..], b"row");
     bench.far_upstream.shutdown().await.expect("shutdown");
     assert_eq!(bench.settle().await, Some(Event::UpstreamClosed));
 
@@ -237,14 +258,14 @@ async fn the_last_words_of_an_upstream_that_takes_no_more_are_read() {
     let mut bench = Bench::new(1000).await;
     bench.far_upstream.write_all(b"FATAL").await.expect("write");
     // What it has not read makes its end a reset.
-    bench.io.to_upstream.extend_from_slice(b"unread");
+    bench.near.io.to_upstream.extend_from_slice(b"unread");
     bench.settle().await;
-    bench.io.from_upstream.clear();
+    bench.near.io.from_upstream.clear();
     bench.far_upstream.write_all(b"bye").await.expect("write");
     drop(std::mem::replace(&mut bench.far_upstream, pair().await.0));
-    bench.io.to_upstream.extend_from_slice(b"more");
+    bench.near.io.to_upstream.extend_from_slice(b"more");
     assert_eq!(bench.settle().await, Some(Event::UpstreamClosed));
-    assert_eq!(&bench.io.from_upstream[..], b"bye");
+    assert_eq!(&bench.near.io.from_upstream[..], b"bye");
 }
 
 /// Both ends of a connection over TLS.
@@ -272,7 +293,7 @@ async fn secured() -> (Stream, client::TlsStream<TcpStream>) {
 async fn what_tls_holds_back_goes_out_too() {
     let (mut agent, mut far) = secured().await;
     let (mut pump, mut io) = (
-        Pump::new(1000, Budget::new(1 << 30).share()),
+        Pump::new(1000, Budget::new(1 << 30, 0).share(&SessionId::random())),
         Buffers::default(),
     );
     const CHUNK: usize = 16 * 1024;
@@ -292,7 +313,7 @@ async fn what_tls_holds_back_goes_out_too() {
         }
     };
     let mut all = vec![0; taken];
-    let reading = timeout(Duration::from_secs(20), far.read_exact(&mut all));
+    let reading = timeout(PATIENCE, far.read_exact(&mut all));
     tokio::select! {
         () = moving => {}
         read = reading => assert!(read.expect("in time").is_ok()),
@@ -304,7 +325,7 @@ async fn an_agent_over_tls_may_end_with_or_without_saying_so() {
     for says_so in [true, false] {
         let (mut agent, mut far) = secured().await;
         let (mut pump, mut io) = (
-            Pump::new(1000, Budget::new(1 << 30).share()),
+            Pump::new(1000, Budget::new(1 << 30, 0).share(&SessionId::random())),
             Buffers::default(),
         );
         far.write_all(b"last").await.expect("write");
@@ -323,32 +344,13 @@ async fn an_agent_over_tls_may_end_with_or_without_saying_so() {
 
 #[tokio::test]
 async fn without_memory_left_a_held_message_is_refused_and_what_moves_goes_on() {
-    let budget = Budget::new(0);
+    let budget = Budget::new(0, 0);
     let mut bench = Bench::with(1 << 20, &budget).await;
-    let pouring = async {
-        let Bench {
-            pump,
-            io,
-            agent,
-            upstream,
-            far_agent,
-            ..
-        } = &mut bench;
-        let moving = async {
-            loop {
-                let event = std::future::poll_fn(|cx| pump.poll(cx, io, agent, Some(upstream)));
-                if event.await == Event::NoRoom {
-                    return;
-                }
-            }
-        };
-        tokio::select! {
-            _ = pour(far_agent, 64 << 20) => panic!("all was taken"),
-            () = moving => {}
-        }
-    };
-    pouring.await;
-    let held = bench.io.from_agent.len();
+    tokio::select! {
+        _ = pour(&mut bench.far_agent, 64 << 20) => panic!("all was taken"),
+        event = bench.near.run(|_| {}) => assert_eq!(event, Event::NoRoom),
+    }
+    let held = bench.near.io.from_agent.len();
     assert!(held > READ_LEAST && held <= OWN, "{held}");
     // Answers are passed on as they come: they need no room.
     let mut bench = Bench::with(1 << 20, &budget).await;
@@ -360,9 +362,148 @@ async fn without_memory_left_a_held_message_is_refused_and_what_moves_goes_on() 
     let mut passed = 0;
     while passed < 30_000 {
         assert_eq!(bench.next().await, Some(Event::Progress));
-        passed += bench.io.from_upstream.len();
-        bench.io.to_agent = bench.io.from_upstream.split();
+        passed += bench.near.io.from_upstream.len();
+        bench.near.io.to_agent = bench.near.io.from_upstream.split();
     }
+}
+
+#[tokio::test]
+async fn one_session_cannot_take_the_memory_of_another_ones_message() {
+    const MESSAGE: usize = 1 << 20;
+    let budget = Budget::new(4 * MESSAGE, MESSAGE);
+    let greedy = SessionId::random();
+    let mut benches = Vec::new();
+    for _ in 0..16 {
+        let mut bench = Bench::of(&greedy, MESSAGE, &budget).await;
+        // Half a message that never ends.
+        let half = vec![0; MESSAGE / 2];
+        tokio::select! {
+            sent = bench.far_agent.write_all(&half) => sent.expect("write"),
+            event = bench.near.run(|_| {}) => assert_eq!(event, Event::NoRoom),
+        }
+        if bench.settle().await.is_none() {
+            benches.push(bench);
+        }
+    }
+    assert!((1..=2).contains(&benches.len()), "{}", benches.len());
+    let mut other = Bench::with(MESSAGE, &budget).await;
+    let message = vec![0; MESSAGE];
+    tokio::select! {
+        sent = other.far_agent.write_all(&message) => sent.expect("write"),
+        event = other.near.run(|_| {}) => panic!("{event:?}"),
+    }
+    assert_eq!(other.settle().await, None);
+    assert_eq!(other.near.io.from_agent.len(), MESSAGE);
+}
+
+/// Passes on what is whole of messages of so many bytes, as a session does.
+fn whole_messages(io: &mut Buffers, size: usize) {
+    let whole = io.from_agent.len() / size * size;
+    let whole = io.from_agent.split_to(whole);
+    io.to_upstream.extend_from_slice(&whole);
+}
+
+#[tokio::test]
+async fn without_memory_left_messages_that_fit_into_a_connections_own_stream_through() {
+    for size in [8 * 1024, OWN - READ_LEAST] {
+        let Bench {
+            mut near,
+            mut far_agent,
+            mut far_upstream,
+        } = Bench::with(1 << 20, &Budget::new(0, 0)).await;
+        let (all, mut passed) = (vec![7; 100 * size], vec![0; 100 * size]);
+        let through = async {
+            let sent = far_agent.write_all(&all);
+            tokio::try_join!(sent, far_upstream.read_exact(&mut passed))
+        };
+        tokio::select! {
+            through = timeout(PATIENCE, through) => {
+                through.expect("in time").expect("all is passed on");
+            }
+            event = near.run(|io| whole_messages(io, size)) => panic!("{size}: {event:?}"),
+        }
+    }
+}
+
+/// Fills the way to an upstream that does not read: more than the connection's own memory
+/// waits in it, and less than what stops the agent.
+async fn stuck(budget: &Budget) -> Bench {
+    const PIECE: usize = 180 * 1024;
+    let mut bench = Bench::with(1 << 20, budget).await;
+    while bench.near.io.to_upstream.len() < OWN {
+        bench.near.io.to_upstream.extend_from_slice(&[0; PIECE]);
+        // The socket takes it at once, or not at all.
+        let next = timeout(Duration::from_millis(2), bench.near.next()).await;
+        assert!(next.is_err(), "{next:?}");
+    }
+    assert_eq!(bench.next().await, None);
+    let left = bench.near.io.to_upstream.len();
+    assert!((OWN..HIGH_WATER).contains(&left), "{left}");
+    bench
+}
+
+#[tokio::test]
+async fn an_answer_that_has_no_room_does_not_wait_for_the_upstream_to_read() {
+    let mut bench = stuck(&Budget::new(0, 0)).await;
+    // It may read nothing before this is said to its end.
+    let answer = [0; 3 * READ_LEAST];
+    let said = bench.far_upstream.write_all(&answer);
+    timeout(PATIENCE, said)
+        .await
+        .expect("in time")
+        .expect("write");
+    assert_eq!(bench.settle().await, Some(Event::NoRoom));
+}
+
+#[tokio::test]
+async fn an_answer_that_waits_for_the_agent_has_room_once_it_reads() {
+    let mut bench = Bench::with(1 << 20, &Budget::new(0, 0)).await;
+    bench.near.io.to_agent.extend_from_slice(&vec![0; 16 << 20]);
+    bench.far_upstream.write_all(b"row").await.expect("write");
+    assert_eq!(bench.next().await, None);
+    let mut all = vec![0; 16 << 20];
+    let Bench {
+        near, far_agent, ..
+    } = &mut bench;
+    tokio::select! {
+        read = far_agent.read_exact(&mut all) => drop(read.expect("read")),
+        event = near.run(|_| {}) => panic!("{event:?}"),
+    }
+    bench.settle().await;
+    assert_eq!(&bench.near.io.from_upstream[..], b"row");
+}
+
+#[tokio::test]
+async fn who_waits_for_room_goes_on_when_others_give_some_back() {
+    let budget = Budget::new(1 << 20, 1 << 20);
+    let mut other = budget.share(&SessionId::random());
+    assert!(other.hold(OWN + (1 << 20)));
+    let mut bench = stuck(&budget).await;
+    bench.far_agent.write_all(b"more").await.expect("write");
+    assert_eq!(bench.next().await, None);
+    assert_eq!(&bench.near.io.from_agent[..], b"");
+    let next = async {
+        let next = tokio::spawn(async move { (bench.near.next().await, bench) });
+        tokio::time::sleep(A_WHILE).await;
+        drop(other);
+        next.await.expect("no panic")
+    };
+    let (event, bench) = timeout(PATIENCE, next).await.expect("it wakes up");
+    assert_eq!(event, Event::Progress);
+    assert_eq!(&bench.near.io.from_agent[..], b"more");
+}
+
+#[tokio::test]
+async fn the_end_of_an_agent_is_seen_where_nothing_more_of_it_has_room() {
+    let mut bench = stuck(&Budget::new(0, 0)).await;
+    assert_eq!(bench.next().await, None);
+    bench.far_agent.shutdown().await.expect("shutdown");
+    assert_eq!(bench.next().await, Some(Event::AgentClosed));
+
+    let mut bench = stuck(&Budget::new(0, 0)).await;
+    bench.far_agent.set_zero_linger().expect("linger");
+    drop(std::mem::replace(&mut bench.far_agent, pair().await.0));
+    assert_eq!(bench.next().await, Some(Event::AgentGone));
 }
 
 #[tokio::test]
@@ -375,10 +516,7 @@ async fn a_connection_at_rest_holds_little_memory() {
     // Larger and smaller, handed over and copied.
     for size in [500_000, 100_000, 20_000, 3_000] {
         let Bench {
-            pump,
-            io,
-            agent,
-            upstream,
+            near,
             far_agent,
             far_upstream,
         } = &mut bench;
@@ -393,19 +531,16 @@ async fn a_connection_at_rest_holds_little_memory() {
                 upstream_hears.read_exact(&mut up),
             )
         };
-        let moving = async {
-            loop {
-                std::future::poll_fn(|cx| pump.poll(cx, io, agent, Some(upstream))).await;
-                io.to_agent.unsplit(io.from_upstream.split());
-                let rest = io.from_agent.split();
-                io.to_upstream.extend_from_slice(&rest);
-            }
-        };
+        let moving = near.run(|io| {
+            io.to_agent.unsplit(io.from_upstream.split());
+            let rest = io.from_agent.split();
+            io.to_upstream.extend_from_slice(&rest);
+        });
         tokio::select! {
             talked = talk => talked.map(drop).expect("all is passed on"),
-            () = moving => {}
+            event = moving => panic!("{event:?}"),
         }
         bench.settle().await;
     }
-    assert!(bench.io.held() == 0 && capacity(&bench.io) <= 4 * KEPT);
+    assert!(bench.near.io.held() == 0 && capacity(&bench.near.io) <= 4 * KEPT);
 }

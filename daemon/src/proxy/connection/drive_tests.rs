@@ -267,12 +267,14 @@ async fn what_an_old_policy_allowed_is_not_sent_once_the_service_has_changed() {
     scene.decided(1).await;
     let changed = policy(scene.address, "/elsewhere", "gate", 2);
     scene.proxy.policy.store(Arc::new(changed));
-    // Also by a connection on which nothing moves but what it still sends.
+    // It is seen when something moves.
+    let status = frame(b'S', b"TimeZone\0UTC\0");
+    scene.server.write_all(&status).await.expect("write");
+    until(&mut scene.agent, b"\0\0").await;
     let mut sent = Vec::new();
     let ended = timeout(PATIENCE, scene.server.read_to_end(&mut sent)).await;
     ended.expect("in time").expect("read");
     assert!(sent.len() < statement.len(), "all of it was sent");
-    until(&mut scene.agent, b"\0\0").await;
     timeout(PATIENCE, scene.drive)
         .await
         .expect("in time")

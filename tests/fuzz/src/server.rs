@@ -45,14 +45,26 @@ fn error(out: &mut BytesMut, code: &str, text: &str) {
     framed(out, b'E', body.as_bytes());
 }
 
+/// Whether it is a COPY of a plain table, that way: words alone don't make one, as in
+/// `SELECT copy orders FROM stdin`.
+fn is_copy(text: &[u8], way: [&str; 2]) -> bool {
+    let text = String::from_utf8_lossy(text).to_ascii_lowercase();
+    let mut words = text.split_ascii_whitespace();
+    words.next() == Some("copy")
+        && words.next().is_some_and(|table| {
+            table
+                .bytes()
+                .all(|byte| byte == b'_' || byte.is_ascii_lowercase())
+        })
+        && way.into_iter().all(|word| words.next() == Some(word))
+}
+
 fn is_copy_in(text: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(text).to_lowercase();
-    text.contains("copy") && text.contains("stdin")
+    is_copy(text, ["from", "stdin"])
 }
 
 fn is_copy_out(text: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(text).to_lowercase();
-    text.contains("copy") && text.contains("stdout")
+    is_copy(text, ["to", "stdout"])
 }
 
 impl Server {

@@ -7,6 +7,7 @@
 mod authority;
 mod bindings;
 mod degraded;
+mod doors;
 mod hidden;
 mod launched;
 mod lock;
@@ -15,6 +16,7 @@ mod policies;
 mod refused;
 mod secrets;
 mod sessions;
+mod shared;
 mod tasks;
 mod unix;
 mod words;
@@ -25,7 +27,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use arc_swap::ArcSwap;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -35,19 +36,16 @@ use crate::capture::{
     self, Adopted, Events, Gate, GateConfig, ListenerConfig, MissingLayer, NetnsCookie,
 };
 use crate::config::{Config, Journald};
-use crate::control::{agent_certificate, agent_socket, inside, server};
-use crate::dns::{self, Resolver};
 use crate::hold;
 use crate::identity::Registry;
 use crate::identity::token::Verifier;
-use crate::metrics::Metrics;
 use crate::protocol::postgres::analyse;
-use crate::proxy::{self, Destinations, Limits, Listeners, Parts, Proxy, Workers};
+use crate::proxy::{self, Limits, Listeners, Proxy, Workers};
 use crate::vault::Vault;
 pub use authority::authority;
-use namespaces::Namespaces;
+use doors::Doors;
 use policies::{Loaded, Policies};
-use sessions::Sessions;
+use shared::Shared;
 
 /// Loads the policy at `path` and runs its own tests; says in one line that it is good.
 /// Warnings go to stderr.
@@ -139,101 +137,42 @@ async fn serve(
     let authority = Arc::new(Authority::open(&config.state_dir)?);
     let tokens = Verifier::new(config.identity.issuers.clone())?;
     let vault = Arc::new(vault);
-    let policies = Policies::start(
-        &config.policies,
-        policy,
-        Arc::clone(&vault),
-        tokens.issuers().map(str::to_owned).collect(),
-        Arc::clone(&audit),
-    )?;
-    let policies = Arc::new(policies);
+    let policies = take_policy(&config, policy, &vault, &tokens, &audit)?;
     let listeners = proxy::bind(config.gate.port)?;
     let (gate, events, missing) = put_up_gate(&config, &listeners)?;
     let registry = Arc::new(Registry::default());
     let (adopted, ended) = sessions::adopt(&gate, &registry)?;
-    let destinations = Arc::new(ArcSwap::from_pointee(Destinations::default()));
-    let metrics = Arc::new(Metrics::default());
-    let resolver = Arc::new(Resolver::new(dns::Parts {
-        policy: policies.current(),
-        sessions: Arc::clone(&registry),
-        audit: Arc::clone(&audit),
-        askers: Arc::clone(&gate) as _,
-        metrics: Arc::clone(&metrics),
-    }));
-    let proxy = Arc::new(Proxy::new(Parts {
-        policy: policies.current(),
-        destinations: Arc::clone(&destinations),
-        sessions: Arc::clone(&registry),
-        audit: Arc::clone(&audit),
-        origins: Arc::clone(&gate) as _,
-        resolver: Arc::clone(&resolver),
-        metrics,
-        vault: Arc::clone(&vault),
-        authority: Arc::clone(&authority),
-        limits: limits(&config),
-        workers,
-    }));
-    let reach = tasks::Reach {
-        gate: Arc::clone(&gate),
-        destinations,
-        resolver,
-        policies: Arc::clone(&policies),
+    let shared = Shared {
+        audit,
+        authority,
+        gate,
+        policies,
+        registry,
+        vault,
     };
+    let (proxy, reach) = shared.proxy(limits(&config), workers);
     reach.refresh().await?;
-    let namespaces = Arc::new(Namespaces::new(namespaces::Parts {
-        gate: Arc::clone(&gate),
-        registry: Arc::clone(&registry),
-        proxy: Arc::clone(&proxy),
-        port: config.gate.port,
-    })?);
-    namespaces.scan();
-    let control = server::bind(&config.socket(), config.control.group.as_deref())?;
-    let agents = inside::bind(&agent_socket(&config.socket()))?;
-    authority.publish(&agent_certificate(&config.socket()))?;
-    let sessions = Arc::new(Sessions::new(
-        sessions::Parts {
-            gate,
-            registry,
-            namespaces: Arc::clone(&namespaces),
-            proxy: Arc::clone(&proxy),
-            policies: Arc::clone(&policies),
-            tokens,
-            missing,
-        },
-        &config,
-    )?);
-    sessions.allow_unix_sockets();
-    // What was adopted may be bound otherwise by the policy of now.
-    sessions.bind_anew();
-    sessions.hide_files()?;
-    let metrics = server::bind_metrics(config.metrics.listen)?;
-    let live = proxy.sessions.living();
-    record_start(&audit, policies.generation(), adopted, live)?;
+    let namespaces = shared.namespaces(&proxy, config.gate.port)?;
+    let doors = Doors::open(&config, &shared.authority)?;
+    let sessions = shared.sessions(&proxy, &namespaces, tokens, missing, &config)?;
+    record_start(&shared, adopted, proxy.sessions.living())?;
     sessions.record_found_ends(&ended);
 
-    hold::finish(secrets::needs(&policies.current().load()))?;
+    hold::finish(secrets::needs(&shared.policies.current().load()))?;
     tokio::spawn(listeners.serve(Arc::clone(&proxy)));
-    tokio::spawn(server::serve(control, Arc::clone(&sessions) as _));
-    tokio::spawn(inside::serve(agents, Arc::clone(&sessions) as _));
-    if let Some(metrics) = metrics {
-        tokio::spawn(server::serve_metrics(metrics, Arc::clone(&sessions) as _));
-    }
-    tokio::spawn(Arc::clone(&vault).keep());
+    doors.serve(&sessions);
+    tokio::spawn(Arc::clone(&shared.vault).keep());
     tasks::spawn(tasks::Parts {
         events,
         sessions,
         namespaces,
         reach,
-        audit: Arc::clone(&audit),
+        audit: Arc::clone(&shared.audit),
         proxy: Arc::clone(&proxy),
     });
     ready();
-    tokio::select! {
-        result = stopped() => result?,
-        result = reload_on_hangup(&policies, &audit) => result?,
-    }
-    stop(&config, &proxy, &audit).await;
-    vault.close().await;
+    until_stopped(&shared).await?;
+    stop(&config, &proxy, &shared).await;
     drop(lock);
     Ok(())
 }
@@ -242,6 +181,19 @@ fn open_audit(config: &Config) -> anyhow::Result<Arc<AuditLog>> {
     let journald = config.audit.journald == Journald::Auto;
     let audit = hold::serving(|| AuditLog::open(&config.audit.file, journald));
     Ok(Arc::new(audit.context("cannot start a thread")??))
+}
+
+fn take_policy(
+    config: &Config,
+    policy: Loaded,
+    vault: &Arc<Vault>,
+    tokens: &Verifier,
+    audit: &Arc<AuditLog>,
+) -> anyhow::Result<Arc<Policies>> {
+    let issuers = tokens.issuers().map(str::to_owned).collect();
+    let (vault, audit) = (Arc::clone(vault), Arc::clone(audit));
+    let policies = Policies::start(&config.policies, policy, vault, issuers, audit)?;
+    Ok(Arc::new(policies))
 }
 
 /// Programs attached and checked; layers that this host does not have must be accepted.
@@ -261,20 +213,16 @@ fn put_up_gate(
     Ok((Arc::new(gate), events, missing))
 }
 
-fn record_start(
-    audit: &AuditLog,
-    generation: u64,
-    adopted: Adopted,
-    sessions: usize,
-) -> anyhow::Result<()> {
+fn record_start(shared: &Shared, adopted: Adopted, sessions: usize) -> anyhow::Result<()> {
     let body = StartBody {
         version: env!("CARGO_PKG_VERSION"),
-        generation,
+        generation: shared.policies.generation(),
         adopted: format!("{adopted:?}").to_lowercase(),
         sessions,
     };
     let context = audit::Context::default();
-    Ok(audit.append(&Record::new(Event::DaemonStart, &context, &body))?)
+    let record = Record::new(Event::DaemonStart, &context, &body);
+    Ok(shared.audit.append(&record)?)
 }
 
 fn gate_config(config: &Config, listener: ListenerConfig) -> GateConfig {
@@ -302,6 +250,13 @@ fn ready() {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 }
 
+async fn until_stopped(shared: &Shared) -> anyhow::Result<()> {
+    tokio::select! {
+        result = stopped() => result,
+        result = reload_on_hangup(&shared.policies, &shared.audit) => result,
+    }
+}
+
 async fn stopped() -> anyhow::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
@@ -323,14 +278,16 @@ async fn reload_on_hangup(policies: &Arc<Policies>, audit: &Arc<AuditLog>) -> an
     Ok(())
 }
 
-async fn stop(config: &Config, proxy: &Proxy, audit: &AuditLog) {
+async fn stop(config: &Config, proxy: &Proxy, shared: &Shared) {
     tracing::info!("stopping; the gate stays shut");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     proxy
         .drain(Duration::from_secs(config.limits.drain_seconds))
         .await;
     let context = audit::Context::default();
-    if let Err(error) = audit.append(&Record::new(Event::DaemonStop, &context, &())) {
+    let record = Record::new(Event::DaemonStop, &context, &());
+    if let Err(error) = shared.audit.append(&record) {
         tracing::error!("{error}");
     }
+    shared.vault.close().await;
 }

@@ -30,3 +30,4 @@ pub mod sys;
 pub mod types;
 pub mod vault;
 pub mod web;
+pub mod whole;

@@ -8,7 +8,8 @@
 //! cancel nothing, a state directory that is not hidden, a key file of mode 0644 taken.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -425,10 +426,38 @@ fn the_command_makes_shows_and_exports_the_authority_without_a_daemon() {
     assert_eq!(done.code(), 0, "{}", done.both());
     let pem = fs::read_to_string(&file).expect("exported");
     assert_eq!(authority(&["export"]).stdout, pem);
+    exports_whole(&stage, &pem);
     let mut openssl = Command::new("openssl");
     openssl.args(["x509", "-noout", "-text", "-in"]).arg(&file);
     let shown = process::check(&mut openssl, "", LIMIT).expect("openssl");
     for said in ["CA:TRUE, pathlen:0", "Certificate Sign", "Portcullis on "] {
         assert!(shown.contains(said), "{said}: {shown}");
     }
+}
+
+/// Whatever the mask, everybody may read it; what a link leads to is not written.
+fn exports_whole(stage: &Stage, pem: &str) {
+    let export = |file: &Path| {
+        let mut masked = Command::new("sh");
+        masked.args(["-c", "umask 077; exec \"$0\" \"$@\""]);
+        masked.arg(stage.daemon.client().get_program());
+        masked
+            .args(["authority", "--config"])
+            .arg(stage.daemon.config());
+        masked.arg("export").arg(file);
+        process::run(&mut masked, "", LIMIT).expect("runs")
+    };
+    let (file, other) = (stage.daemon.path("masked.crt"), stage.daemon.path("other"));
+    fs::write(&other, "other").expect("write");
+    fs::hard_link(&other, &file).expect("link");
+    let done = export(&file);
+    assert_eq!(done.code(), 0, "{}", done.both());
+    assert_eq!(fs::read_to_string(&file).expect("exported"), pem);
+    assert_eq!(fs::metadata(&file).expect("there").mode() & 0o7777, 0o644);
+    let link = stage.daemon.path("link.crt");
+    symlink(&other, &link).expect("symlink");
+    let done = export(&link);
+    assert_eq!(done.code(), 1, "{}", done.both());
+    assert!(done.stderr.contains("no plain file"), "{}", done.stderr);
+    assert_eq!(fs::read_to_string(&other).expect("there"), "other");
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::capture::OwnFiles;
 use crate::config::{Config, DEFAULT_PATH};
+use crate::control::agent_socket;
 use crate::policy::{CredentialRef, Policy, Service, Tls};
 
 /// Directories that others use as well: there the one file is hidden, not its directory.
@@ -48,13 +49,15 @@ fn credential_files(policy: &Policy) -> impl Iterator<Item = &Path> {
     })
 }
 
-/// What the daemon believes or runs: who can change it decides for the daemon.
+/// What the daemon or an agent believes or runs: who can change it decides for them.
 pub(super) fn kept_of_config(config: &Config) -> Vec<PathBuf> {
     let issuers = config.identity.issuers.iter();
     let issuers = issuers.flat_map(|issuer| [&issuer.jwks_file, &issuer.ca]);
     let mut kept: Vec<PathBuf> = issuers.flatten().cloned().collect();
     kept.extend(config.vault.ca.clone());
     kept.extend(std::env::current_exe());
+    // Where agents come: who could put another socket or certificate there would be the gate.
+    kept.extend(agent_socket(&config.socket()).parent().map(Path::to_owned));
     kept
 }
 
@@ -145,6 +148,7 @@ mod tests {
             "/srv/vault.pem",
             "/opt/give",
             "/opt/other",
+            "/run/portcullis-agents",
         ] {
             assert!(own.kept.contains(&path.into()), "{path}: {:?}", own.kept);
         }

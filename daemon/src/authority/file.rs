@@ -4,14 +4,15 @@
 //! whole or not at all.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use super::AuthorityError;
 use crate::types::Secret;
+use crate::whole;
 
 /// Key and certificate take about 1,200 bytes.
 const LIMIT: u64 = 64 * 1024;
@@ -28,8 +29,7 @@ pub(super) fn make_directory(directory: &Path) -> Result<(), AuthorityError> {
 
 /// Puts the file there, unless there is one already.
 pub(super) fn place(path: &Path, text: &Secret) -> Result<(), AuthorityError> {
-    let new = aside(path);
-    write(&new, text.expose(), 0o600)?;
+    let new = whole::write_aside(path, text.expose(), 0o600).map_err(call("write", path))?;
     let flags = RenameFlags::RENAME_NOREPLACE;
     let placed = renameat2(AT_FDCWD, &new, AT_FDCWD, path, flags).map_err(io::Error::from);
     match placed {
@@ -113,29 +113,7 @@ fn is_ours(uid: u32) -> bool {
 
 /// Puts the certificate where everybody may read it, whole or not at all.
 pub(super) fn publish(path: &Path, certificate: &str) -> Result<(), AuthorityError> {
-    let new = aside(path);
-    write(&new, certificate.as_bytes(), 0o644)?;
-    std::fs::rename(&new, path).map_err(call("rename to", path))
-}
-
-fn aside(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{:016x}", rand::random::<u64>()))
-}
-
-fn write(path: &Path, text: &[u8], mode: u32) -> Result<(), AuthorityError> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
-    let written = options.open(path).and_then(|mut file| {
-        file.write_all(text)?;
-        // Whatever the mask was.
-        file.set_permissions(std::fs::Permissions::from_mode(mode))?;
-        file.sync_all()
-    });
-    if written.is_err() {
-        let _ = std::fs::remove_file(path);
-    }
-    written.map_err(call("write", path))
+    whole::replace(path, certificate.as_bytes(), 0o644).map_err(call("write", path))
 }
 
 fn call(call: &'static str, path: &Path) -> impl FnOnce(io::Error) -> AuthorityError {

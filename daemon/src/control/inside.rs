@@ -5,9 +5,9 @@
 //! and a request must come in time: a hostile agent costs the daemon no more.
 
 use std::collections::HashMap;
-use std::fs::{DirBuilder, Permissions, set_permissions};
+use std::fs::{DirBuilder, Permissions, set_permissions, symlink_metadata};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use nix::unistd::geteuid;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
@@ -59,21 +60,40 @@ pub trait InsideHandle: Send + Sync + 'static {
 /// # Errors
 /// A step that the kernel refuses.
 pub fn bind(path: &Path) -> Result<UnixListener, SocketError> {
-    open(path).map_err(|source| SocketError::Open {
+    make_directory(path)?;
+    open(path).map_err(failed(path))
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> SocketError {
+    move |source| SocketError::Open {
         path: path.display().to_string(),
         source,
-    })
+    }
+}
+
+/// Makes that directory for a socket, or takes the one that is there.
+///
+/// # Errors
+/// A step that the kernel refuses; it is somebody else's.
+pub fn make_directory(path: &Path) -> Result<(), SocketError> {
+    own_directory(path.parent().unwrap_or(path)).map_err(failed(path))
+}
+
+fn own_directory(directory: &Path) -> io::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(directory)?;
+    let found = symlink_metadata(directory)?;
+    if !found.is_dir() || found.uid() != geteuid().as_raw() {
+        let problem = "its directory is no directory of the daemon's own: remove it";
+        return Err(io::Error::other(problem));
+    }
+    // Whatever the mask was, and whoever made it before.
+    set_permissions(directory, Permissions::from_mode(0o755))
 }
 
 fn open(path: &Path) -> io::Result<UnixListener> {
-    if let Some(directory) = path.parent() {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(directory)?;
-        // Whatever the mask was, and whoever made it before.
-        set_permissions(directory, Permissions::from_mode(0o755))?;
-    }
     let listener = bind_private(path)?;
     set_permissions(path, Permissions::from_mode(0o666))?;
     Ok(listener)

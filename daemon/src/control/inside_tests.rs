@@ -57,6 +57,27 @@ async fn ask(path: &Path, request: &str) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
+#[test]
+fn the_directory_is_the_daemons_own_and_no_link_to_anothers() {
+    let dir = tempfile::tempdir().expect("directory");
+    let socket = |name: &str| dir.path().join(name).join("agent.sock");
+    make_directory(&socket("own")).expect("made");
+    make_directory(&socket("own")).expect("taken");
+    std::os::unix::fs::symlink(dir.path().join("own"), dir.path().join("link")).expect("symlink");
+    let mut refused = vec!["link"];
+    // Only root can give a directory away, as an agent of root could have.
+    if geteuid().is_root() {
+        std::fs::create_dir(dir.path().join("given")).expect("mkdir");
+        let nobody = nix::unistd::Uid::from_raw(65534);
+        nix::unistd::chown(&dir.path().join("given"), Some(nobody), None).expect("chown");
+        refused.push("given");
+    }
+    for name in refused {
+        let error = make_directory(&socket(name)).expect_err(name);
+        assert!(error.to_string().contains("agent.sock"), "{error}");
+    }
+}
+
 const OWN: &str = "GET /v1/self HTTP/1.1\r\nhost: x\r\n\r\n";
 
 /// One thread serves everything here: had the work been done on it, nothing else could be.

@@ -149,7 +149,7 @@ pub trait SessionsHandle: Send + Sync + 'static {
 #[derive(Debug, Error)]
 pub enum SocketError {
     /// A system call failed.
-    #[error("cannot open the control socket {path}: {source}")]
+    #[error("cannot open the socket {path}: {source}")]
     Open {
         /// The socket.
         path: String,

@@ -1,13 +1,16 @@
 """The gate's and the daemon's own files, tried by a root agent that no launcher started: it
 is moved into a cgroup below a session's. Each attempt is made outside too, on a twin.
 
-Seen to fail: with the map HIDDEN left empty, all but those on bpffs, cgroupfs and /proc/1.
+Seen to fail: with the map HIDDEN left empty, all but those on bpffs, cgroupfs and /proc/1;
+with the agents' directory not among what is kept, those on it.
 """
 
 import errno
+import itertools
 import mmap
 import os
 import shutil
+import socket
 import struct
 import sys
 
@@ -17,6 +20,7 @@ from report import Part, expect
 SECRET = "/etc/portcullis/secrets/shop"
 POLICIES = "/etc/portcullis/policies"
 PINS = "/sys/fs/bpf/portcullis"
+AGENTS = "/run/portcullis-agents"
 TWIN = "/var/tmp/twin"
 TWIN_PINS = "/sys/fs/bpf/twin"
 TWIN_CGROUP = "/sys/fs/cgroup/twin"
@@ -61,13 +65,13 @@ def create(path):
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
 
 
-def put_over(path):
-    create(f"{TWIN}/mine")
+def put_over(path, mine=f"{TWIN}/mine"):
+    create(mine)
     try:
-        os.rename(f"{TWIN}/mine", path)
+        os.rename(mine, path)
     finally:
-        if os.path.exists(f"{TWIN}/mine"):
-            os.unlink(f"{TWIN}/mine")
+        if os.path.exists(mine):
+            os.unlink(mine)
 
 
 def move(path):
@@ -84,6 +88,11 @@ def link_into(path):
         os.link(f"{TWIN}/mine", path)
     finally:
         os.unlink(f"{TWIN}/mine")
+
+
+def bind(path):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
 
 
 def set_acl(path):
@@ -111,6 +120,10 @@ def twins():
     shutil.copy(host.AUDIT, f"{TWIN}/audit.jsonl")
     for name in ("program", "program2"):
         shutil.copy("/bin/true", f"{TWIN}/{name}")
+    os.makedirs(f"{TWIN}/agents")
+    bind(f"{TWIN}/agents/agent.sock")
+    for name in ("authority.crt", "moves.crt"):
+        shutil.copy(f"{AGENTS}/authority.crt", f"{TWIN}/agents/{name}")
     os.makedirs(f"{TWIN_PINS}/moves")
     for name in ("link", "lsm"):
         host.run("bpftool", "map", "create", f"{TWIN_PINS}/{name}", "type", "array", "key", "4",
@@ -172,6 +185,27 @@ def attempts(session):
     yield "rmdir in cgroupfs", os.rmdir, (f"{session}/empty",), (f"{TWIN_CGROUP}/x",)
 
 
+def where_agents_come():
+    """What every agent believes: the socket that it asks, the authority that it trusts. Whoever
+    could put others there would be the gate for all of them."""
+    twin = f"{TWIN}/agents"
+    for name in ("agent.sock", "authority.crt"):
+        real, other = f"{AGENTS}/{name}", f"{twin}/{name}"
+        # From the same file system.
+        yield f"put a file over {name}", put_over, (real, "/run/mine"), (other,)
+        yield f"chmod {name}", os.chmod, (real, 0o644), (other, 0o644)
+        yield f"rename {name}", move, (real,), (other,)
+    certificate = f"{AGENTS}/authority.crt"
+    yield "write authority.crt", append, (certificate,), (f"{twin}/moves.crt",)
+    yield "truncate authority.crt", os.truncate, (certificate, 0), (f"{twin}/moves.crt", 0)
+    yield "unlink authority.crt", os.unlink, (certificate,), (f"{twin}/moves.crt",)
+    yield "unlink agent.sock", os.unlink, (f"{AGENTS}/agent.sock",), (f"{twin}/agent.sock-moved",)
+    yield "bind a socket beside it", bind, (f"{AGENTS}/x.sock",), (f"{twin}/x.sock",)
+    yield "create a file beside it", create, (f"{AGENTS}/x",), (f"{twin}/x",)
+    yield "chmod the agents' directory", os.chmod, (AGENTS, 0o777), (twin, 0o777)
+    yield "rename the agents' directory", move, (AGENTS,), (twin,)
+
+
 def usual(path):
     """What an agent does with files all day."""
     os.mkdir(path)
@@ -199,7 +233,7 @@ def checks():
     os.mkdir(f"{cgroup}/empty")
     twins()
 
-    for name, function, real, twin in attempts(cgroup):
+    for name, function, real, twin in itertools.chain(attempts(cgroup), where_agents_come()):
         @part.check(f"root in a bare cgroup: {name}")
         def _():
             inside = attempt(bare, function, *real)
@@ -216,6 +250,13 @@ def checks():
             outside = attempt(None, function, descriptor)
             os.close(descriptor)
             expect(inside in REFUSED and outside == 0, f"{inside}, outside {outside}")
+
+    @part.check("root in a bare cgroup: asks the daemon who it is, and reads the authority")
+    def _():
+        code = attempt(bare, host.run, "portcullis", "whoami")
+        expect(code == 0, f"whoami: {code}")
+        code = attempt(bare, read, f"{AGENTS}/authority.crt")
+        expect(code == 0, f"the authority: {os.strerror(code)}")
 
     @part.check("what an agent does with other files works, above and below a deep directory")
     def _():

@@ -15,6 +15,7 @@ import host
 import narrower
 import routes
 import service
+import upgraded
 from report import note, say
 
 
@@ -43,6 +44,7 @@ def main():
         service.sandbox()
     if only in ("all", "hidden"):
         hidden.checks()
+        upgraded.checks()
     if only in ("all", "narrower"):
         narrower.checks()
     if only in ("all", "cost", "routes"):

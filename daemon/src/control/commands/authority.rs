@@ -2,12 +2,13 @@
 
 mod store;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Subcommand;
+
+use crate::whole;
 
 /// This host's authority, whose certificate lets agents verify the gate by TLS.
 ///
@@ -62,10 +63,16 @@ pub(super) fn run(args: &Args, open: OpenAuthority) -> anyhow::Result<ExitCode> 
         Command::Export { file: None } => print!("{}", open(config, false)?.pem),
         Command::Export { file: Some(file) } => {
             let pem = open(config, false)?.pem;
-            fs::write(file, pem).with_context(|| format!("cannot write {}", file.display()))?;
+            write(file, &pem)?;
         }
         Command::Trust => println!("{}", store::trust(&open(config, false)?.pem)?),
         Command::Untrust => println!("{}", store::untrust()?),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// For everybody to read, whatever the caller's mask is.
+fn write(file: &Path, pem: &str) -> anyhow::Result<()> {
+    let written = whole::replace(file, pem.as_bytes(), 0o644);
+    written.with_context(|| format!("cannot write {}", file.display()))
 }

@@ -52,7 +52,7 @@ const STORES: [Store; 4] = [
 pub(super) fn trust(pem: &str) -> anyhow::Result<String> {
     let store = find(Path::new("/"))?;
     let file = Path::new(store.anchors).join(NAME);
-    fs::write(&file, pem).with_context(|| format!("cannot write {}", file.display()))?;
+    super::write(&file, pem)?;
     run(store.update)?;
     Ok(format!("trusted: {}", file.display()))
 }

@@ -1,6 +1,6 @@
 //! The composition root: builds everything, in order, and says ready last.
 //!
-//! Start: preflight, lock, policy, audit, authority, listeners, kernel programs, adopted sessions,
+//! Start: preflight, lock, policy, audit, listeners, kernel programs, authority, adopted sessions,
 //! destinations, control socket; then ready. Whatever fails before that ends the process.
 //! Stop is the reverse, with running operations given time to end. The gate stays shut.
 
@@ -31,7 +31,6 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::audit::{self, AuditLog, Event, Record};
-use crate::authority::Authority;
 use crate::capture::{
     self, Adopted, Events, Gate, GateConfig, ListenerConfig, MissingLayer, NetnsCookie,
 };
@@ -134,17 +133,17 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let lock = lock::take(&config.run_dir)?;
     let audit = open_audit(&config)?;
-    let authority = Arc::new(Authority::open(&config.state_dir)?);
     let tokens = Verifier::new(config.identity.issuers.clone())?;
     let vault = Arc::new(vault);
     let policies = take_policy(&config, policy, &vault, &tokens, &audit)?;
     let listeners = proxy::bind(config.gate.port)?;
     let (gate, events, missing) = put_up_gate(&config, &listeners)?;
+    let authority = authority::hide_and_open(&config, &gate, &policies.current().load())?;
     let registry = Arc::new(Registry::default());
     let (adopted, ended) = sessions::adopt(&gate, &registry)?;
     let shared = Shared {
         audit,
-        authority,
+        authority: Arc::new(authority),
         gate,
         policies,
         registry,

@@ -1,10 +1,50 @@
-//! The authority for `portcullis authority`, which needs no daemon.
+//! The authority: for the daemon, once agents are kept from it, and for `portcullis
+//! authority`, which needs no daemon.
 
 use std::path::Path;
 
-use crate::authority::Kept;
+use anyhow::{Context, bail};
+
+use super::hidden;
+use crate::authority::{Authority, Kept};
+use crate::capture::{Gate, cgroupfs};
 use crate::config::Config;
 use crate::control::commands::Certificate;
+use crate::policy::Policy;
+
+/// Hides the daemon's files from every session, and opens the authority after that. Where
+/// agents that live could reach its directory before, as after an upgrade, one that is there
+/// may be theirs: it is not taken, and its directory stays as it is, so that the next start
+/// sees the same.
+///
+/// # Errors
+/// There is such a one; files can't be hidden; the authority is not to be trusted.
+pub(super) fn hide_and_open(
+    config: &Config,
+    gate: &Gate,
+    policy: &Policy,
+) -> anyhow::Result<Authority> {
+    let directory = &config.state_dir;
+    Kept::make_directory(directory)?;
+    let inhabited = cgroupfs::is_populated(gate.enforced()).context("read cgroup.events")?;
+    let reached = inhabited && !gate.hides(directory)?;
+    if reached && Kept::is_there(directory) {
+        bail!(
+            "the authority: {}/authority.pem was there before agents that are alive were kept \
+             from it, and may be theirs or known to them: end them, or remove it and a new one \
+             is made",
+            directory.display()
+        );
+    }
+    gate.set_own_files(&hidden::from_every_session(
+        &hidden::by_config(config),
+        policy,
+    ))?;
+    Ok(match reached {
+        true => Authority::open_anew(directory)?,
+        false => Authority::open(directory)?,
+    })
+}
 
 /// The authority of the configuration's state directory. `make`: a new one where there is
 /// none.

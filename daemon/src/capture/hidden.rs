@@ -50,6 +50,19 @@ pub(super) fn set(table: &Table<HiddenKey, u32>, files: &OwnFiles) -> Result<(),
     inserted.or_else(|_| insert(table, &wanted)).and(found)
 }
 
+/// Whether no session has reached what is below this directory since the map was told of
+/// it; false for what is not there.
+pub(super) fn hides(table: &Table<HiddenKey, u32>, path: &Path) -> Result<bool, CaptureError> {
+    let Some(real) = there(fs::canonicalize(path), path)? else {
+        return Ok(false);
+    };
+    let Some(key) = there(Finder::new()?.key(&real), &real)? else {
+        return Ok(false);
+    };
+    let all = hidden::READ | hidden::WRITE | hidden::NAME;
+    Ok(table.get(&key)?.is_some_and(|bits| bits & all == all))
+}
+
 /// As many as there is room for; the first error.
 fn insert(table: &Table<HiddenKey, u32>, wanted: &Wanted) -> Result<(), CaptureError> {
     let mut result = Ok(());

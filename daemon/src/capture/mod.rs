@@ -384,6 +384,18 @@ impl Gate {
         }
     }
 
+    /// Whether this directory is hidden from sessions already. Without the LSM programs
+    /// nothing is, and nothing is asked for: true.
+    ///
+    /// # Errors
+    /// It can't be looked at.
+    pub fn hides(&self, directory: &Path) -> Result<bool, CaptureError> {
+        match self.lsm {
+            LsmState::InForce(_) => hidden::hides(&self.maps.hidden, directory),
+            LsmState::Unavailable(_) => Ok(true),
+        }
+    }
+
     /// Says that a process is about to be in this session's cgroup. There, until it executes
     /// a command, and for seconds only, one from outside of every session does what a
     /// launcher must; one that comes from the session `outer` reads the answer and no more.

@@ -44,6 +44,7 @@ impl Shared {
         }));
         let proxy = Proxy::new(Parts {
             policy: self.policies.current(),
+            policy_changes: self.policies.changes(),
             destinations: Arc::clone(&destinations),
             sessions: Arc::clone(&self.registry),
             audit: Arc::clone(&self.audit),

@@ -175,6 +175,23 @@ impl Expiry {
 }
 
 impl AgentSession {
+    /// One of `analyst`, outermost, that lives for ever.
+    #[cfg(test)]
+    pub(crate) fn of_test(path: &Path, cgroup: CgroupId) -> Self {
+        Self {
+            id: SessionId::random(),
+            path: path.to_owned(),
+            cgroup,
+            uid: 1000,
+            started: "2026-01-01T00:00:00Z".into(),
+            chain: Vec::new(),
+            principal: Principal::named("analyst"),
+            limit: None,
+            expiry: None,
+            ending: None,
+        }
+    }
+
     /// Writes the session into its cgroup.
     pub fn store(&self) -> Result<(), IdentityError> {
         let fail = |source| IdentityError {

@@ -5,18 +5,7 @@ use super::*;
 use crate::types::{CgroupId, Principal, SessionId};
 
 fn session(path: &Path, cgroup: u64) -> AgentSession {
-    AgentSession {
-        id: SessionId::random(),
-        path: path.to_owned(),
-        cgroup: CgroupId(cgroup),
-        uid: 1000,
-        started: "2026-01-01T00:00:00Z".into(),
-        chain: Vec::new(),
-        principal: Principal::named("analyst"),
-        limit: None,
-        expiry: None,
-        ending: None,
-    }
+    AgentSession::of_test(path, CgroupId(cgroup))
 }
 
 /// A directory that stands for a cgroup's. Needs root, and a file system that keeps

@@ -67,6 +67,8 @@ pub struct Limits {
 pub struct Proxy {
     /// The policy in force.
     pub policy: Arc<ArcSwap<Policy>>,
+    /// Its generation, sent once it is in force.
+    policy_changes: watch::Receiver<u64>,
     /// The addresses of its services.
     pub destinations: Arc<ArcSwap<Destinations>>,
     /// The live sessions.
@@ -104,6 +106,8 @@ pub struct Proxy {
 pub struct Parts {
     /// See [`Proxy::policy`].
     pub policy: Arc<ArcSwap<Policy>>,
+    /// Tells its generation once another one is in force.
+    pub policy_changes: watch::Receiver<u64>,
     /// See [`Proxy::destinations`].
     pub destinations: Arc<ArcSwap<Destinations>>,
     /// See [`Proxy::sessions`].
@@ -131,6 +135,7 @@ impl Proxy {
     pub fn new(parts: Parts) -> Self {
         Self {
             policy: parts.policy,
+            policy_changes: parts.policy_changes,
             destinations: parts.destinations,
             sessions: parts.sessions,
             audit: parts.audit,

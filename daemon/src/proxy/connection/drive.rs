@@ -123,7 +123,8 @@ impl Drive {
     pub(super) async fn run(mut self, left: Left) {
         let draining = self.proxy.draining.subscribe();
         let session = self.admitted.session.end();
-        let mut outside = Outside::new(self.proxy.limits.startup, draining, session, left);
+        let policy = self.proxy.policy_changes.clone();
+        let mut outside = Outside::new(self.proxy.limits.startup, draining, session, policy, left);
         if self.proxy.open() > self.proxy.limits.connections {
             self.expel(Expulsion::TooMany, "too many connections", Some("gate"));
         }
@@ -171,8 +172,8 @@ impl Drive {
                 self.session.answer(answer, &mut self.io);
             }
             heard = outside.next(!established) => match heard {
-                // Both are looked for at each turn.
-                Heard::Draining | Heard::SessionEnded => {}
+                // All are looked for at each turn.
+                Heard::Draining | Heard::SessionEnded | Heard::PolicyChanged => {}
                 Heard::Left => self.end("no agent is left in its network namespace", None),
                 Heard::TooLate => self.too_slow(),
             }

@@ -20,7 +20,7 @@ use crate::dns::{self, Resolver};
 use crate::identity::{AgentSession, Registry};
 use crate::metrics::Metrics;
 use crate::policy::Policy;
-use crate::types::{CgroupId, ConnectionId, OrigDst, PeerAddr, Principal, SessionId};
+use crate::types::{CgroupId, ConnectionId, OrigDst, PeerAddr};
 use crate::vault::Vault;
 
 /// For what must happen.
@@ -46,6 +46,8 @@ impl AskerSource for Nobody {
 /// An open connection.
 struct Scene {
     proxy: Arc<Proxy>,
+    /// Tells of a new policy.
+    changed: watch::Sender<u64>,
     agent: TcpStream,
     server: TcpStream,
     drive: JoinHandle<()>,
@@ -76,21 +78,6 @@ rules:
     policy
 }
 
-fn session() -> AgentSession {
-    AgentSession {
-        id: SessionId::random(),
-        path: "/x".into(),
-        cgroup: CGROUP,
-        uid: 0,
-        started: String::new(),
-        chain: Vec::new(),
-        principal: Principal::named("analyst"),
-        limit: None,
-        expiry: None,
-        ending: None,
-    }
-}
-
 fn frame(tag: u8, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len() + 4).expect("short");
     [&[tag][..], &length.to_be_bytes(), body].concat()
@@ -114,12 +101,13 @@ fn welcome() -> Vec<u8> {
     .concat()
 }
 
-fn proxy(directory: &std::path::Path, policy: Policy) -> Arc<Proxy> {
+fn proxy(directory: &std::path::Path, policy: Policy) -> (Arc<Proxy>, watch::Sender<u64>) {
     let policy = Arc::new(ArcSwap::from_pointee(policy));
+    let (changed, policy_changes) = watch::channel(1);
     let audit = AuditLog::open(&directory.join("audit.jsonl"), false).expect("log");
     let (audit, sessions) = (Arc::new(audit), Arc::new(Registry::default()));
     let metrics = Arc::new(Metrics::default());
-    sessions.insert(session());
+    sessions.insert(AgentSession::of_test("/x".as_ref(), CGROUP));
     let resolver = Resolver::new(dns::Parts {
         policy: Arc::clone(&policy),
         sessions: Arc::clone(&sessions),
@@ -127,8 +115,9 @@ fn proxy(directory: &std::path::Path, policy: Policy) -> Arc<Proxy> {
         askers: Arc::new(Nobody),
         metrics: Arc::clone(&metrics),
     });
-    Arc::new(Proxy::new(Parts {
+    let proxy = Proxy::new(Parts {
         policy,
+        policy_changes,
         destinations: Arc::new(ArcSwap::from_pointee(Destinations::default())),
         sessions,
         audit,
@@ -144,7 +133,8 @@ fn proxy(directory: &std::path::Path, policy: Policy) -> Arc<Proxy> {
             memory: 4 * MESSAGE,
         },
         workers: Workers::start(1, 1 << 20, || {}).expect("a thread"),
-    }))
+    });
+    (Arc::new(proxy), changed)
 }
 
 fn admitted(proxy: &Proxy, address: SocketAddr) -> Admitted {
@@ -188,7 +178,7 @@ impl Scene {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let address = listener.local_addr().expect("address");
         let policy = policy(address, &credential.display().to_string(), "gate", 1);
-        let proxy = proxy(directory.path(), policy);
+        let (proxy, changed) = proxy(directory.path(), policy);
         let agents = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let agent = TcpStream::connect(agents.local_addr().expect("address"));
         let (agent, near) = tokio::join!(agent, agents.accept());
@@ -213,6 +203,7 @@ impl Scene {
         until(&mut agent, &frame(b'Z', b"I")).await;
         Self {
             proxy,
+            changed,
             agent,
             server,
             drive,
@@ -267,14 +258,13 @@ async fn what_an_old_policy_allowed_is_not_sent_once_the_service_has_changed() {
     scene.decided(1).await;
     let changed = policy(scene.address, "/elsewhere", "gate", 2);
     scene.proxy.policy.store(Arc::new(changed));
-    // It is seen when something moves.
-    let status = frame(b'S', b"TimeZone\0UTC\0");
-    scene.server.write_all(&status).await.expect("write");
-    until(&mut scene.agent, b"\0\0").await;
+    scene.changed.send(2).expect("heard");
+    // Nothing moves on it but what it still sends.
     let mut sent = Vec::new();
     let ended = timeout(PATIENCE, scene.server.read_to_end(&mut sent)).await;
     ended.expect("in time").expect("read");
     assert!(sent.len() < statement.len(), "all of it was sent");
+    until(&mut scene.agent, b"\0\0").await;
     timeout(PATIENCE, scene.drive)
         .await
         .expect("in time")

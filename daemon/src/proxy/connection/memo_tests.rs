@@ -3,7 +3,7 @@ use crate::audit::DecisionBody;
 use crate::metrics::Metrics;
 use crate::policy::Request;
 use crate::protocol::Names;
-use crate::types::{CgroupId, Principal, ServiceName, SessionId};
+use crate::types::{CgroupId, Principal, ServiceName};
 
 const POLICY: &str = "
 version: 1
@@ -20,18 +20,7 @@ fn policy(generation: u64) -> Policy {
 }
 
 fn session() -> Arc<AgentSession> {
-    Arc::new(AgentSession {
-        id: SessionId::random(),
-        path: "/x".into(),
-        cgroup: CgroupId(7),
-        uid: 0,
-        started: String::new(),
-        chain: Vec::new(),
-        principal: Principal::named("analyst"),
-        limit: None,
-        expiry: None,
-        ending: None,
-    })
+    Arc::new(AgentSession::of_test("/x".as_ref(), CgroupId(7)))
 }
 
 fn question(text: &str, stage: Stage) -> Question {

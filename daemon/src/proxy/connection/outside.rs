@@ -19,6 +19,8 @@ pub(super) enum Heard {
     Draining,
     /// The agent session has ended.
     SessionEnded,
+    /// Another policy is in force.
+    PolicyChanged,
     /// No agent is left in the network namespace.
     Left,
     /// The time for the start-up is over.
@@ -41,6 +43,7 @@ pub(super) struct Outside {
 struct Sources {
     draining: watch::Receiver<bool>,
     session: watch::Receiver<bool>,
+    policy: watch::Receiver<u64>,
     left: Left,
 }
 
@@ -49,12 +52,14 @@ impl Outside {
         startup: Duration,
         draining: watch::Receiver<bool>,
         session: watch::Receiver<bool>,
+        policy: watch::Receiver<u64>,
         left: Left,
     ) -> Self {
         let (now, drain) = (*draining.borrow(), draining.clone());
         let sources = Sources {
             draining,
             session,
+            policy,
             left,
         };
         Self {
@@ -96,6 +101,7 @@ impl Sources {
         let heard = tokio::select! {
             Ok(()) = self.draining.changed() => Heard::Draining,
             Ok(()) = self.session.changed() => Heard::SessionEnded,
+            Ok(()) = self.policy.changed() => Heard::PolicyChanged,
             () = self.left.wait() => Heard::Left,
         };
         (heard, self)
@@ -109,6 +115,7 @@ mod tests {
     #[test]
     fn that_the_daemon_stops_is_seen_by_who_never_waits_for_it() {
         let (draining, session) = (watch::Sender::new(false), watch::Sender::new(false));
+        let policy = watch::Sender::new(1);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build();
@@ -117,7 +124,13 @@ mod tests {
         let outside = || {
             let left = Left::of(watch::channel(()).1);
             let (draining, session) = (draining.subscribe(), session.subscribe());
-            Outside::new(Duration::from_secs(10), draining, session, left)
+            Outside::new(
+                Duration::from_secs(10),
+                draining,
+                session,
+                policy.subscribe(),
+                left,
+            )
         };
         let early = outside();
         assert!(!early.is_draining());

@@ -14,8 +14,8 @@ use crate::policy::Policy;
 
 /// Hides the daemon's files from every session, and opens the authority after that. Where
 /// agents that live could reach its directory before, as after an upgrade, one that is there
-/// may be theirs: it is not taken, and its directory stays as it is, so that the next start
-/// sees the same.
+/// may be theirs: it is not taken, by the next start neither. A daemon that is killed
+/// anywhere on the way has settled nothing.
 ///
 /// # Errors
 /// There is such a one; files can't be hidden; the authority is not to be trusted.
@@ -26,9 +26,11 @@ pub(super) fn hide_and_open(
 ) -> anyhow::Result<Authority> {
     let directory = &config.state_dir;
     Kept::make_directory(directory)?;
+    let own = hidden::from_every_session(&hidden::by_config(config), policy);
+    gate.set_own_files(&own)?;
+    // From here on no agent reaches it, so what is asked now stays so.
     let inhabited = cgroupfs::is_populated(gate.enforced()).context("read cgroup.events")?;
-    let reached = inhabited && !gate.hides(directory)?;
-    if reached && Kept::is_there(directory) {
+    if inhabited && !gate.is_settled(directory)? && Kept::is_there(directory) {
         bail!(
             "the authority: {}/authority.pem was there before agents that are alive were kept \
              from it, and may be theirs or known to them: end them, or remove it and a new one \
@@ -36,14 +38,9 @@ pub(super) fn hide_and_open(
             directory.display()
         );
     }
-    gate.set_own_files(&hidden::from_every_session(
-        &hidden::by_config(config),
-        policy,
-    ))?;
-    Ok(match reached {
-        true => Authority::open_anew(directory)?,
-        false => Authority::open(directory)?,
-    })
+    let authority = Authority::open(directory)?;
+    gate.settle(directory)?;
+    Ok(authority)
 }
 
 /// The authority of the configuration's state directory. `make`: a new one where there is

@@ -45,12 +45,6 @@ pub(super) fn place(path: &Path, text: &Secret) -> Result<(), AuthorityError> {
     }
 }
 
-/// Puts the file there, in the place of one that may be there.
-pub(super) fn replace(path: &Path, text: &Secret) -> Result<(), AuthorityError> {
-    whole::replace(path, text.expose(), 0o600).map_err(call("write", path))?;
-    sync_directory(path)
-}
-
 fn sync_directory(path: &Path) -> Result<(), AuthorityError> {
     let directory = path.parent().unwrap_or(path);
     let synced = File::open(directory).and_then(|directory| directory.sync_all());

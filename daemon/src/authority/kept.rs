@@ -65,7 +65,8 @@ impl Kept {
 
     /// Whether something is in the place of one.
     pub fn is_there(directory: &Path) -> bool {
-        directory.join(NAME).symlink_metadata().is_ok()
+        let there = directory.join(NAME).symlink_metadata();
+        !there.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
     }
 
     /// Makes its directory, if it is not there.
@@ -74,15 +75,6 @@ impl Kept {
     /// It can't be made, or others can write to it.
     pub fn make_directory(directory: &Path) -> Result<(), AuthorityError> {
         file::make_directory(directory)
-    }
-
-    /// A new one in the place of what is there.
-    ///
-    /// # Errors
-    /// That is no plain file, or none can be made.
-    pub(super) fn make_anew(directory: &Path) -> Result<(), AuthorityError> {
-        file::make_directory(directory)?;
-        file::replace(&directory.join(NAME), &make()?)
     }
 
     /// The same, and a new one where there is none.
@@ -94,7 +86,10 @@ impl Kept {
             Err(AuthorityError::None(_)) => {}
             result => return result,
         }
-        let text = make()?;
+        let text = make().map_err(|error| AuthorityError::Sign {
+            names: "itself".into(),
+            problem: error.to_string(),
+        })?;
         file::make_directory(directory)?;
         // Two that start at once: the second takes what the first has made.
         file::place(&directory.join(NAME), &text)?;
@@ -137,14 +132,7 @@ impl Kept {
 }
 
 /// A new key, and its certificate for itself.
-fn make() -> Result<Secret, AuthorityError> {
-    key_and_certificate().map_err(|error| AuthorityError::Sign {
-        names: "itself".into(),
-        problem: error.to_string(),
-    })
-}
-
-fn key_and_certificate() -> Result<Secret, rcgen::Error> {
+fn make() -> Result<Secret, rcgen::Error> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();

@@ -61,16 +61,6 @@ impl Authority {
         })
     }
 
-    /// A new one, whatever is there: for a directory that held none when others could still
-    /// reach it.
-    ///
-    /// # Errors
-    /// Something else than a plain file is there, or none can be made.
-    pub fn open_anew(directory: &Path) -> Result<Self, AuthorityError> {
-        Kept::make_anew(directory)?;
-        Self::open(directory)
-    }
-
     /// Its certificate, for trust stores, as PEM.
     pub fn certificate(&self) -> &str {
         &self.certificate

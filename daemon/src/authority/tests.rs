@@ -99,20 +99,6 @@ fn it_is_made_once_for_root_only_and_stays() {
 }
 
 #[test]
-fn a_new_one_takes_the_place_of_a_file_and_of_nothing_else() {
-    let place = Place::new();
-    let first = place.open();
-    let anew = Authority::open_anew(&place.directory()).expect("a new one");
-    assert_ne!(anew.certificate(), first.certificate());
-    assert_eq!(place.open().certificate(), anew.certificate());
-    assert_eq!(fs::read_dir(place.directory()).expect("list").count(), 1);
-    let theirs = place.0.path().join("theirs");
-    fs::rename(place.file(), &theirs).expect("rename");
-    std::os::unix::fs::symlink(&theirs, place.file()).expect("symlink");
-    assert!(Authority::open_anew(&place.directory()).is_err());
-}
-
-#[test]
 fn all_who_start_at_once_have_the_same() {
     let place = Place::new();
     let open = || place.open().certificate().to_owned();

@@ -50,24 +50,48 @@ pub(super) fn set(table: &Table<HiddenKey, u32>, files: &OwnFiles) -> Result<(),
     inserted.or_else(|_| insert(table, &wanted)).and(found)
 }
 
-/// Whether no session has reached what is below this directory since the map was told of
-/// it; false for what is not there.
-pub(super) fn hides(table: &Table<HiddenKey, u32>, path: &Path) -> Result<bool, CaptureError> {
-    let Some(real) = there(fs::canonicalize(path), path)? else {
-        return Ok(false);
+/// Whether [`settle`] was said of this directory, and it has been hidden ever since; false
+/// for what is not there.
+pub(super) fn is_settled(
+    table: &Table<HiddenKey, u32>,
+    directory: &Path,
+) -> Result<bool, CaptureError> {
+    let bits = match key_of(directory)? {
+        Some(key) => table.get(&key)?,
+        None => None,
     };
-    let Some(key) = there(Finder::new()?.key(&real), &real)? else {
-        return Ok(false);
+    Ok(bits.is_some_and(|bits| bits & hidden::SETTLED != 0))
+}
+
+/// Notes that what is in a hidden directory is nobody else's.
+pub(super) fn settle(table: &Table<HiddenKey, u32>, directory: &Path) -> Result<(), CaptureError> {
+    let Some(key) = key_of(directory)? else {
+        return Ok(());
     };
-    let all = hidden::READ | hidden::WRITE | hidden::NAME;
-    Ok(table.get(&key)?.is_some_and(|bits| bits & all == all))
+    match table.get(&key)? {
+        Some(bits) => table.insert(key, bits | hidden::SETTLED),
+        // Nothing keeps anybody from it.
+        None => Ok(()),
+    }
+}
+
+/// Of the directory that the path leads to.
+fn key_of(directory: &Path) -> Result<Option<HiddenKey>, CaptureError> {
+    match there(fs::canonicalize(directory), directory)? {
+        Some(real) => there(Finder::new()?.key(&real), &real),
+        None => Ok(None),
+    }
 }
 
 /// As many as there is room for; the first error.
 fn insert(table: &Table<HiddenKey, u32>, wanted: &Wanted) -> Result<(), CaptureError> {
     let mut result = Ok(());
     for (key, bits) in wanted {
-        result = result.and(table.insert(*key, *bits));
+        let settled = table
+            .get(key)
+            .map(|old| old.unwrap_or_default() & hidden::SETTLED);
+        let inserted = settled.and_then(|settled| table.insert(*key, bits | settled));
+        result = result.and(inserted);
     }
     result
 }

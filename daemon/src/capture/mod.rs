@@ -384,15 +384,28 @@ impl Gate {
         }
     }
 
-    /// Whether this directory is hidden from sessions already. Without the LSM programs
-    /// nothing is, and nothing is asked for: true.
+    /// Whether [`Self::settle`] was said of this directory, by an earlier daemon perhaps, and
+    /// no session has reached it since. Without the LSM programs nothing is hidden, and
+    /// nothing is asked for: true.
     ///
     /// # Errors
     /// It can't be looked at.
-    pub fn hides(&self, directory: &Path) -> Result<bool, CaptureError> {
+    pub fn is_settled(&self, directory: &Path) -> Result<bool, CaptureError> {
         match self.lsm {
-            LsmState::InForce(_) => hidden::hides(&self.maps.hidden, directory),
+            LsmState::InForce(_) => hidden::is_settled(&self.maps.hidden, directory),
             LsmState::Unavailable(_) => Ok(true),
+        }
+    }
+
+    /// Notes of a hidden directory that what is in it is nobody else's. The note goes with
+    /// the hiding.
+    ///
+    /// # Errors
+    /// It can't be looked at, or the map can't be written.
+    pub fn settle(&self, directory: &Path) -> Result<(), CaptureError> {
+        match self.lsm {
+            LsmState::InForce(_) => hidden::settle(&self.maps.hidden, directory),
+            LsmState::Unavailable(_) => Ok(()),
         }
     }
 

@@ -99,6 +99,9 @@ pub mod hidden {
     pub const WRITE: u32 = 2;
     /// Take its name away or give that to another file. What is below it is not meant.
     pub const NAME: u32 = 4;
+    /// A note of the daemon's, which the programs do not ask for: it has looked at what is
+    /// below after it was hidden, and it has been hidden ever since.
+    pub const SETTLED: u32 = 8;
 }
 
 /// How many directories up from a file one of [`hidden`] is looked for. What lies deeper is

@@ -44,6 +44,7 @@ pub fn play(tools: &Tools) -> Result<Both> {
         setup: super::sources::Sources::fetch(tools)?.setup(""),
         ..Plan::default()
     };
+    let dir = tools.near(&dir)?;
     tools.both(VERSION.into(), &plan, |world| run(world, &dir))
 }
 

@@ -20,7 +20,11 @@ pub fn psycopg(tools: &Tools) -> Result<Both> {
     let python = venv_python()?;
     let version =
         check(Command::new(&python).args(["-c", "import psycopg; print(psycopg.__version__)"]))?;
-    let words = [python, fixture("compat/psycopg_program.py")];
+    let venv = python.ancestors().nth(2).context("a venv")?;
+    let words = [
+        tools.near(venv)?.join("bin/python"),
+        tools.near(&fixture("compat/psycopg_program.py"))?,
+    ];
     let words = words.map(|path| path.display().to_string());
     compare(tools, version.trim(), &words, &[])
 }
@@ -39,11 +43,9 @@ pub fn node_postgres(tools: &Tools) -> Result<Both> {
         ]);
         check(npm.args(NODE).current_dir(dir)).map(drop)
     })?;
-    let modules = dir.join("node_modules").display().to_string();
-    let words = [
-        "node".to_owned(),
-        fixture("compat/node_program.cjs").display().to_string(),
-    ];
+    let modules = tools.near(&dir)?.join("node_modules").display().to_string();
+    let program = tools.near(&fixture("compat/node_program.cjs"))?;
+    let words = ["node".to_owned(), program.display().to_string()];
     let version = NODE.first().and_then(|name| name.split_once('@'));
     let (_, version) = version.context("a version")?;
     compare(tools, version, &words, &[("NODE_PATH", modules.as_str())])

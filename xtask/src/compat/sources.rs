@@ -58,7 +58,7 @@ impl Sources {
             fs::write(dir.join("version"), &version).context("write version")?;
             Self::at(dir)?.compile()
         })?;
-        Self::at(&dir)
+        Self::at(&tools.near(&dir)?)
     }
 
     fn at(dir: &Path) -> Result<Self> {

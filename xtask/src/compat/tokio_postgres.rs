@@ -59,7 +59,7 @@ pub fn play(tools: &Tools) -> Result<Both> {
         hba: Some(HBA.into()),
         sql: USERS.into(),
     };
-    let tests = dir.join("tests").display().to_string();
+    let tests = tools.near(&dir.join("tests"))?.display().to_string();
     tools.both(version, &plan, |world| run(world, &tests))
 }
 

@@ -34,6 +34,8 @@ pub struct Tools {
     binaries: Binaries,
     /// `target/compat`.
     pub dir: PathBuf,
+    /// See [`Tools::near`].
+    near: TempDir,
 }
 
 impl Tools {
@@ -41,7 +43,27 @@ impl Tools {
     pub fn new(binaries: Binaries) -> Result<Self> {
         let dir = build::target_dir().join("compat");
         fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
-        Ok(Self { binaries, dir })
+        let near = tempfile::Builder::new()
+            .prefix("portcullis-suites-")
+            .tempdir()?;
+        fs::set_permissions(near.path(), Permissions::from_mode(0o755)).context("chmod")?;
+        Ok(Self {
+            binaries,
+            dir,
+            near,
+        })
+    }
+
+    /// A copy of a file or directory where everybody may read it: the source tree can be in a
+    /// directory that only its owner may enter.
+    pub fn near(&self, path: &Path) -> Result<PathBuf> {
+        let name = path.file_name().context("a path without a name")?;
+        let copy = self.near.path().join(name);
+        if !copy.exists() {
+            let mut cp = Command::new("cp");
+            process::check(cp.arg("-a").arg(path).arg(&copy), "", LIMIT)?;
+        }
+        Ok(copy)
     }
 
     /// Runs a suite direct and through the gate, on a new server each time.

@@ -176,7 +176,8 @@ fn the_watcher_waits_for_a_dead_daemon_and_not_for_a_session_that_is_gone() {
     assert_eq!(watchers().expect("pgrep"), 1, "it gave up on a dead daemon");
     drop(shell);
     stage.daemon.release().expect("released");
-    wait::until("the watcher to end", LIMIT, || {
+    // One that had not found its session yet asks a dead daemon for a minute.
+    wait::until("the watcher to end", Duration::from_secs(90), || {
         Ok((watchers()? == 0).then_some(()))
     })
     .expect("ends");

@@ -70,7 +70,7 @@ fn full() -> AuditLog {
 }
 
 #[test]
-fn the_journal_gets_a_copy_of_what_is_in_the_file_and_of_nothing_else() {
+fn the_journal_gets_a_copy_of_what_was_appended_to_the_file_and_not_of_what_failed() {
     let dir = tempfile::tempdir().expect("tempdir");
     let path = dir.path().join("audit.jsonl");
     let (queue, copies) = std::sync::mpsc::sync_channel(10);

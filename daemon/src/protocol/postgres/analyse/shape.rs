@@ -2,9 +2,9 @@
 //!
 //! Programs that put numbers into their texts (`WHERE id = 4711`) send another text each
 //! time. No effect hangs on the value of such a number (a type's modifier at most, or an error
-//! of the server's, does), so one analysis does for all of them. Invariant: two texts of one shape have the same tokens but for the values of whole
-//! numbers; where a simple look can't tell (quotes, comments, `$`, letters beyond ASCII),
-//! there is no shape.
+//! of the server's, does), so one analysis does for all of them. Invariant: two texts of one
+//! shape have the same tokens but for the values of whole numbers; where a simple look can't
+//! tell (quotes, comments, `$`, letters beyond ASCII), there is no shape.
 
 use crate::policy::Verb;
 use crate::protocol::{Names, Operation};

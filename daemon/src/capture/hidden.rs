@@ -21,6 +21,8 @@ use super::maps::Table;
 /// map has room for as many again, which are named one by one.
 const DEEPEST: u32 = 8;
 const MOST: usize = 4_096;
+/// How often all is looked for again: twice where nothing moves.
+const ROUNDS: usize = 8;
 
 /// The gate's and the daemon's own files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,9 +38,32 @@ type Wanted = HashMap<HiddenKey, u32>;
 
 /// Makes the map hold these and nothing else; what stays is there all the time. What can't
 /// be looked at keeps the others from nothing.
+///
+/// Until a path's names are held, a session may move what is on it. So it is gone again
+/// after that, until it leads to what is held already.
 pub(super) fn set(table: &Table<HiddenKey, u32>, files: &OwnFiles) -> Result<(), CaptureError> {
-    let (wanted, found) = Finder::new()?.find(files);
-    let inserted = insert(table, &wanted);
+    let mut held = Wanted::new();
+    for _ in 0..ROUNDS {
+        let (wanted, found) = Finder::new()?.find(files);
+        if wanted == held || found.is_err() {
+            return hold(table, &wanted, found);
+        }
+        // There may be room for more once the old entries are gone.
+        let _ = insert(table, &wanted);
+        held = wanted;
+    }
+    let path = files.hidden.first().cloned().unwrap_or_default();
+    let problem = "the files on its way, or others of the daemon's, change all the time";
+    Err(CaptureError::io("hide", path)(io::Error::other(problem)))
+}
+
+/// Makes the map hold what was found, and nothing else if that is all.
+fn hold(
+    table: &Table<HiddenKey, u32>,
+    wanted: &Wanted,
+    found: Result<(), CaptureError>,
+) -> Result<(), CaptureError> {
+    let inserted = insert(table, wanted);
     // What could not be looked at may be among the old entries: then they stay.
     if found.is_ok() {
         let present: HashSet<HiddenKey> = table.keys()?.into_iter().collect();
@@ -47,53 +72,64 @@ pub(super) fn set(table: &Table<HiddenKey, u32>, files: &OwnFiles) -> Result<(),
         }
     }
     // The old entries may have been what it had no room for.
-    inserted.or_else(|_| insert(table, &wanted)).and(found)
+    inserted.or_else(|_| insert(table, wanted)).and(found)
 }
 
-/// Whether [`settle`] was said of this directory, and it has been hidden ever since; false
-/// for what is not there.
+/// Whether [`settle`] was said of this hidden directory, and it has been hidden ever since.
 pub(super) fn is_settled(
     table: &Table<HiddenKey, u32>,
     directory: &Path,
 ) -> Result<bool, CaptureError> {
-    let bits = match key_of(directory)? {
-        Some(key) => table.get(&key)?,
-        None => None,
-    };
-    Ok(bits.is_some_and(|bits| bits & hidden::SETTLED != 0))
+    let (_, bits) = of_hidden(table, directory)?;
+    Ok(bits & hidden::SETTLED != 0)
 }
 
 /// Notes that what is in a hidden directory is nobody else's.
 pub(super) fn settle(table: &Table<HiddenKey, u32>, directory: &Path) -> Result<(), CaptureError> {
-    let Some(key) = key_of(directory)? else {
-        return Ok(());
-    };
+    let (key, bits) = of_hidden(table, directory)?;
+    table.insert(key, bits | hidden::SETTLED)
+}
+
+/// The entry of the directory that the path leads to; an error if it is not hidden.
+fn of_hidden(
+    table: &Table<HiddenKey, u32>,
+    directory: &Path,
+) -> Result<(HiddenKey, u32), CaptureError> {
+    let hide = || CaptureError::io("hide", directory);
+    let real = fs::canonicalize(directory).map_err(hide())?;
+    let key = Finder::new()?.key(&real).map_err(hide())?;
     match table.get(&key)? {
-        Some(bits) => table.insert(key, bits | hidden::SETTLED),
-        // Nothing keeps anybody from it.
-        None => Ok(()),
+        Some(bits) if is_hidden(bits) => Ok((key, bits)),
+        _ => Err(hide()(io::Error::other(
+            "something else has come in its place",
+        ))),
     }
 }
 
-/// Of the directory that the path leads to.
-fn key_of(directory: &Path) -> Result<Option<HiddenKey>, CaptureError> {
-    match there(fs::canonicalize(directory), directory)? {
-        Some(real) => there(Finder::new()?.key(&real), &real),
-        None => Ok(None),
-    }
+fn is_hidden(bits: u32) -> bool {
+    let all = hidden::READ | hidden::WRITE | hidden::NAME;
+    bits & all == all
 }
 
 /// As many as there is room for; the first error.
 fn insert(table: &Table<HiddenKey, u32>, wanted: &Wanted) -> Result<(), CaptureError> {
     let mut result = Ok(());
     for (key, bits) in wanted {
-        let settled = table
-            .get(key)
-            .map(|old| old.unwrap_or_default() & hidden::SETTLED);
-        let inserted = settled.and_then(|settled| table.insert(*key, bits | settled));
+        let inserted = table.get(key).and_then(|old| {
+            let note = note_to_keep(old.unwrap_or_default(), *bits);
+            table.insert(*key, bits | note)
+        });
         result = result.and(inserted);
     }
     result
+}
+
+/// The daemon's own note goes with the hiding.
+fn note_to_keep(old: u32, new: u32) -> u32 {
+    match is_hidden(old) && is_hidden(new) {
+        true => old & hidden::SETTLED,
+        false => 0,
+    }
 }
 
 /// Knows the mounts of this moment.
@@ -259,6 +295,17 @@ mod tests {
         assert_eq!(bits(&dir.path().join("link")), Some(7));
         assert_eq!(bits(dir.path()), Some(hidden::NAME));
         assert_eq!(bits(Path::new("/")), Some(hidden::NAME));
+    }
+
+    #[test]
+    fn the_note_goes_with_the_hiding() {
+        let all = hidden::READ | hidden::WRITE | hidden::NAME;
+        assert_eq!(note_to_keep(all | hidden::SETTLED, all), hidden::SETTLED);
+        assert_eq!(note_to_keep(all, all), 0);
+        for less in [hidden::NAME, hidden::WRITE | hidden::NAME, 0] {
+            assert_eq!(note_to_keep(all | hidden::SETTLED, less), 0, "{less}");
+            assert_eq!(note_to_keep(less | hidden::SETTLED, all), 0, "{less}");
+        }
     }
 
     #[test]

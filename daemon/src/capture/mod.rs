@@ -389,7 +389,7 @@ impl Gate {
     /// nothing is asked for: true.
     ///
     /// # Errors
-    /// It can't be looked at.
+    /// It can't be looked at, or is not hidden now.
     pub fn is_settled(&self, directory: &Path) -> Result<bool, CaptureError> {
         match self.lsm {
             LsmState::InForce(_) => hidden::is_settled(&self.maps.hidden, directory),
@@ -401,7 +401,7 @@ impl Gate {
     /// the hiding.
     ///
     /// # Errors
-    /// It can't be looked at, or the map can't be written.
+    /// It can't be looked at, is not hidden now, or the map can't be written.
     pub fn settle(&self, directory: &Path) -> Result<(), CaptureError> {
         match self.lsm {
             LsmState::InForce(_) => hidden::settle(&self.maps.hidden, directory),

@@ -139,6 +139,8 @@ async fn serve(
     let listeners = proxy::bind(config.gate.port)?;
     let (gate, events, missing) = put_up_gate(&config, &listeners)?;
     let authority = authority::hide_and_open(&config, &gate, &policies.current().load())?;
+    // Agents could reach the path before, and put another file in the place of the open one.
+    audit.reopen()?;
     let registry = Arc::new(Registry::default());
     let (adopted, ended) = sessions::adopt(&gate, &registry)?;
     let shared = Shared {

@@ -42,6 +42,18 @@ pub enum AuthorityError {
         /// What others must not be able to do.
         what: &'static str,
     },
+    /// Agents that were alive could reach it before they were kept from it.
+    #[error(
+        "the authority: {path} was there before agents that were alive were kept from it, and may \
+         be theirs or known to them: remove it and a new one is made. Only if it is yours for \
+         certain, end all agents and remove {mark}"
+    )]
+    Doubted {
+        /// The authority.
+        path: PathBuf,
+        /// What says so.
+        mark: PathBuf,
+    },
     /// It is not what was written.
     #[error("the authority: {path}: {problem}: put it back, or remove it and a new one is made")]
     Content {

@@ -27,22 +27,53 @@ pub(super) fn make_directory(directory: &Path) -> Result<(), AuthorityError> {
     check_directory(directory)
 }
 
-/// Puts the file there, unless there is one already.
-pub(super) fn place(path: &Path, text: &Secret) -> Result<(), AuthorityError> {
+/// Puts the file there, unless there is one already: whether it did.
+pub(super) fn place(path: &Path, text: &Secret) -> Result<bool, AuthorityError> {
     let new = whole::write_aside(path, text.expose(), 0o600).map_err(call("write", path))?;
     let flags = RenameFlags::RENAME_NOREPLACE;
     let placed = renameat2(AT_FDCWD, &new, AT_FDCWD, path, flags).map_err(io::Error::from);
     match placed {
-        Ok(()) => sync_directory(path),
+        Ok(()) => sync_directory(path).map(|()| true),
         Err(error) => {
             // Nothing of a key stays lying about.
             let _ = std::fs::remove_file(&new);
             match error.kind() {
-                io::ErrorKind::AlreadyExists => Ok(()),
+                io::ErrorKind::AlreadyExists => Ok(false),
                 _ => Err(call("rename to", path)(error)),
             }
         }
     }
+}
+
+/// Puts an empty file there, unless there is one already.
+pub(super) fn mark(path: &Path) -> Result<(), AuthorityError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    match options.open(path) {
+        Ok(_) => sync_directory(path),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(call("write", path)(error)),
+    }
+}
+
+/// Removes a file, if it is there.
+pub(super) fn remove(path: &Path) -> Result<(), AuthorityError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(call("unlink", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes the files whose names begin so: what was left half way, with a key in it perhaps.
+pub(super) fn sweep(directory: &Path, prefix: &str) -> Result<(), AuthorityError> {
+    let entries = std::fs::read_dir(directory).map_err(call("readdir", directory))?;
+    for entry in entries {
+        let entry = entry.map_err(call("readdir", directory))?;
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn sync_directory(path: &Path) -> Result<(), AuthorityError> {

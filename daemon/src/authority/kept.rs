@@ -1,5 +1,6 @@
 //! The authority as it is kept: key and certificate in one file, so that they always fit.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +16,8 @@ use super::{AuthorityError, file};
 use crate::types::Secret;
 
 const NAME: &str = "authority.pem";
+/// There while the one that is there may be somebody else's.
+const MARK: &str = "authority.pem.doubted";
 /// Ten years: who trusts it does so by hand.
 const LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 const SKEW: Duration = Duration::from_secs(24 * 60 * 60);
@@ -42,6 +45,10 @@ impl Kept {
         let path = directory.join(NAME);
         file::check_directory(directory)?;
         let text = file::read(&path)?;
+        let mark = directory.join(MARK);
+        if is_there(&mark) {
+            return Err(AuthorityError::Doubted { path, mark });
+        }
         let content = |problem: &str| AuthorityError::Content {
             path: path.clone(),
             problem: problem.to_owned(),
@@ -65,8 +72,7 @@ impl Kept {
 
     /// Whether something is in the place of one.
     pub fn is_there(directory: &Path) -> bool {
-        let there = directory.join(NAME).symlink_metadata();
-        !there.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        is_there(&directory.join(NAME))
     }
 
     /// Makes its directory, if it is not there.
@@ -77,7 +83,16 @@ impl Kept {
         file::make_directory(directory)
     }
 
-    /// The same, and a new one where there is none.
+    /// Says of the one that is there that it may be somebody else's: nobody takes it until
+    /// it has gone, or somebody says otherwise by removing the mark.
+    ///
+    /// # Errors
+    /// The mark can't be written.
+    pub fn doubt(directory: &Path) -> Result<(), AuthorityError> {
+        file::mark(&directory.join(MARK))
+    }
+
+    /// The same as [`Self::load`], and a new one where there is none.
     ///
     /// # Errors
     /// The one that is there is not to be trusted, or none can be made.
@@ -86,13 +101,20 @@ impl Kept {
             Err(AuthorityError::None(_)) => {}
             result => return result,
         }
-        let text = make().map_err(|error| AuthorityError::Sign {
-            names: "itself".into(),
-            problem: error.to_string(),
-        })?;
-        file::make_directory(directory)?;
         // Two that start at once: the second takes what the first has made.
-        file::place(&directory.join(NAME), &text)?;
+        place_new(directory)?;
+        Self::load(directory)
+    }
+
+    /// A new one in a directory that nobody else reaches any more, and that has none.
+    ///
+    /// # Errors
+    /// None can be made; there is one all the same, which is doubted from now on.
+    pub(super) fn make(directory: &Path) -> Result<Self, AuthorityError> {
+        file::sweep(directory, &format!(".{NAME}."))?;
+        if !place_new(directory)? {
+            Self::doubt(directory)?;
+        }
         Self::load(directory)
     }
 
@@ -129,6 +151,23 @@ impl Kept {
         };
         Issuer::from_ca_cert_der(&self.certificate, self.key).map_err(problem)
     }
+}
+
+/// Whether the one that is there now is a new one.
+fn place_new(directory: &Path) -> Result<bool, AuthorityError> {
+    let text = make().map_err(|error| AuthorityError::Sign {
+        names: "itself".into(),
+        problem: error.to_string(),
+    })?;
+    // It was said of another.
+    file::remove(&directory.join(MARK))?;
+    file::place(&directory.join(NAME), &text)
+}
+
+fn is_there(path: &Path) -> bool {
+    !path
+        .symlink_metadata()
+        .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// A new key, and its certificate for itself.

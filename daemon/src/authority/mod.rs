@@ -45,13 +45,10 @@ struct Leaf {
     ends: SystemTime,
 }
 
-impl Authority {
-    /// The authority in `directory`; a new one where there is none yet.
-    ///
-    /// # Errors
-    /// The file is there and is not to be trusted, or none can be made.
-    pub fn open(directory: &Path) -> Result<Self, AuthorityError> {
-        let kept = Kept::load_or_make(directory)?;
+impl TryFrom<Kept> for Authority {
+    type Error = AuthorityError;
+
+    fn try_from(kept: Kept) -> Result<Self, AuthorityError> {
         let (certificate, ends) = (kept.pem(), kept.ends());
         Ok(Self {
             issuer: kept.into_issuer()?,
@@ -59,6 +56,24 @@ impl Authority {
             ends,
             leaves: Mutex::default(),
         })
+    }
+}
+
+impl Authority {
+    /// The authority in `directory`; a new one where there is none yet.
+    ///
+    /// # Errors
+    /// The file is there and is not to be trusted, or none can be made.
+    pub fn open(directory: &Path) -> Result<Self, AuthorityError> {
+        Kept::load_or_make(directory)?.try_into()
+    }
+
+    /// A new authority, in a directory that nobody else reaches any more.
+    ///
+    /// # Errors
+    /// None can be made, or there is one all the same.
+    pub fn make(directory: &Path) -> Result<Self, AuthorityError> {
+        Kept::make(directory)?.try_into()
     }
 
     /// Its certificate, for trust stores, as PEM.

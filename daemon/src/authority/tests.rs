@@ -30,6 +30,7 @@ impl Place {
     }
 
     fn open(&self) -> Authority {
+        Kept::make_directory(&self.directory()).expect("a directory");
         Authority::open(&self.directory()).expect("an authority")
     }
 
@@ -96,6 +97,39 @@ fn it_is_made_once_for_root_only_and_stays() {
     let text = fs::read_to_string(place.file()).expect("read");
     assert!(text.ends_with(first.certificate()), "{text}");
     assert!(!first.certificate().contains("PRIVATE"));
+}
+
+#[test]
+fn a_doubted_one_is_not_taken_until_it_has_gone_or_somebody_says_so() {
+    let place = Place::new();
+    let first = place.open();
+    for _ in 0..2 {
+        Kept::doubt(&place.directory()).expect("doubted");
+        assert!(place.problem().contains("before agents"));
+        // By nobody else neither, who would tell others to trust it.
+        assert!(Kept::load(&place.directory()).is_err());
+    }
+    let mark = place.directory().join("authority.pem.doubted");
+    fs::remove_file(&mark).expect("unlink");
+    assert_eq!(place.open().certificate(), first.certificate());
+    Kept::doubt(&place.directory()).expect("doubted");
+    fs::remove_file(place.file()).expect("unlink");
+    assert_ne!(place.open().certificate(), first.certificate());
+    assert!(!mark.exists(), "it was said of the old one");
+}
+
+#[test]
+fn a_new_one_is_made_where_there_is_none_and_nothing_of_a_key_stays_beside_it() {
+    let place = Place::new();
+    Kept::make_directory(&place.directory()).expect("a directory");
+    let left = place.directory().join(".authority.pem.0123456789abcdef");
+    fs::write(&left, "of one that was killed").expect("write");
+    let made = Authority::make(&place.directory()).expect("a new one");
+    assert_eq!(place.open().certificate(), made.certificate());
+    assert_eq!(fs::read_dir(place.directory()).expect("list").count(), 1);
+    // Somebody was faster: it can't be nobody else's.
+    assert!(Authority::make(&place.directory()).is_err());
+    assert!(place.problem().contains("before agents"));
 }
 
 #[test]

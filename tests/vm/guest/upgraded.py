@@ -75,6 +75,8 @@ def checks():
             expect(start() != 0, "the daemon takes it")
         said = host.run("journalctl", "-u", "portcullisd", "--no-pager", "-n", "20")
         expect("authority.pem" in said and "before agents" in said, said)
+        code, said = host.code("portcullis", "authority", "show")
+        expect(code != 0, f"others take it: {said}")
 
     @part.check("the daemon's own is hidden from its first moment, and is not what an agent had")
     def _():
@@ -92,8 +94,17 @@ def checks():
         host.run("systemctl", "stop", "portcullisd")
         expect(start() == 0, host.run("journalctl", "-u", "portcullisd", "--no-pager", "-n", "20"))
 
+    @part.check("a planted one is not taken when the agents have ended, until somebody says so")
+    def _():
+        unused(bare, 3)
+        expect(hidden.attempt(bare, plant) == 0, "it is not planted")
+        expect(start() != 0, "the daemon takes it")
+        host.until("the end of the agents", lambda: not open(f"{bare}/cgroup.procs").read())
+        os.rmdir(bare)
+        session.close()
+        expect(start() != 0, "the daemon takes it as nobody is left")
+        os.unlink(f"{STATE}/authority.pem.doubted")
+        expect(start() == 0, host.run("journalctl", "-u", "portcullisd", "--no-pager", "-n", "20"))
+
     host.restarts("always")
-    host.until("the end of the agents", lambda: not open(f"{bare}/cgroup.procs").read())
-    os.rmdir(bare)
-    session.close()
     os.unlink(GOOD)
